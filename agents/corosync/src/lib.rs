@@ -1,0 +1,1 @@
+//! The parts of storhaug that speak Corosync.

@@ -1,0 +1,2 @@
+//! Pacemaker resource agents of the provider `storhaug`, and the framework
+//! that they share.

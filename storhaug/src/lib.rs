@@ -1,0 +1,1 @@
+//! The orchestrator: one storhaug.conf becomes one cluster.
