@@ -1,0 +1,109 @@
+# build, install, check, test, demo, bench, packages, clean.
+#
+# `make test` and `make demo` run as root: they build network namespaces and
+# boot a cluster of containers on this machine.
+
+PREFIX ?= /usr
+SBIN ?= $(PREFIX)/sbin
+DOC ?= $(PREFIX)/share/doc/storhaug
+# Where Pacemaker and systemd look, and where the agents look for our helpers;
+# a prefix moves none of them.
+OCF ?= /usr/lib/ocf/resource.d/storhaug
+LIBEXEC ?= /usr/libexec/storhaug
+UNITS ?= /usr/lib/systemd/system
+TMPFILES ?= /usr/lib/tmpfiles.d
+
+AGENTS = ctdb glusterfs noded samba vip
+HELPERS = storhaug-noded storhaug-ctdb-lock
+UNIT = storhaug-noded.service
+DROPINS = pacemaker.service.d run-storhaug-.mount.d
+
+CARGO ?= cargo
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+RELEASE = $(TARGET)/release
+
+# The stories to tell: every one on bookworm, and on trixie those that only a
+# second release can tell. RELEASES="bookworm trixie" is everything on both.
+RELEASES ?=
+
+LIBRARIES = libcpg-dev libquorum-dev libvotequorum-dev libcfg-dev \
+  libcmap-dev libcorosync-common-dev libqb-dev pkg-config clang \
+  libclang-dev gcc libc6-dev
+PROGRAMS = iproute2 nftables conntrack tcpdump strace procps kmod \
+  libxml2-utils pacemaker-cli-utils resource-agents python3
+LAB = mmdebstrap debian-archive-keyring ca-certificates \
+  systemd-container qemu-system-x86 busybox-static cpio zstd
+APT = DEBIAN_FRONTEND=noninteractive apt-get -q -y \
+  -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3
+INSTALL_MISSING = set -e; missing=; \
+  for p in $(1); do \
+    dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null \
+      | grep -qx installed || missing="$$missing $$p"; \
+  done; \
+  if [ -n "$$missing" ]; then \
+    $(APT) update; \
+    $(APT) install --no-install-recommends $$missing; \
+  fi
+
+.PHONY: all build install check format lint docs deny test unit stories
+.PHONY: demo bench libraries packages clean
+
+all: build
+
+build: libraries
+	$(CARGO) build --release --workspace --locked
+
+# Takes what `make build` left, so that it can run where no compiler is.
+# /etc/storhaug is the administrator's: a directory, and no file in it.
+install:
+	install -d $(DESTDIR)$(OCF) $(DESTDIR)$(LIBEXEC) $(DESTDIR)$(SBIN)
+	install -d $(DESTDIR)/etc/storhaug/storhaug.d $(DESTDIR)$(DOC)/examples
+	install -d $(DESTDIR)$(UNITS) $(DESTDIR)$(TMPFILES)
+	install -m 755 $(AGENTS:%=$(RELEASE)/%) $(DESTDIR)$(OCF)
+	install -m 755 $(HELPERS:%=$(RELEASE)/%) $(DESTDIR)$(LIBEXEC)
+	install -m 755 $(RELEASE)/storhaug $(DESTDIR)$(SBIN)
+	install -m 644 conf/systemd/$(UNIT) $(DESTDIR)$(UNITS)
+	cp -r $(DROPINS:%=conf/systemd/%) $(DESTDIR)$(UNITS)
+	install -m 644 conf/tmpfiles.d/storhaug.conf $(DESTDIR)$(TMPFILES)
+	install -m 644 $(wildcard conf/*.conf) $(DESTDIR)$(DOC)/examples
+	install -m 644 README.md LICENSE $(DESTDIR)$(DOC)
+
+check: libraries format lint docs deny
+
+format:
+	$(CARGO) fmt --all --check
+
+lint:
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+docs:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps \
+	  --document-private-items --locked
+
+deny:
+	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny check bans licenses sources
+
+test: unit stories
+
+unit: packages
+	$(CARGO) test --workspace --exclude storhaug-lab --locked
+	$(CARGO) test -p storhaug-lab --lib --bins --locked
+
+stories: packages build
+	$(CARGO) test -p storhaug-lab --test stories --locked -- $(RELEASES)
+
+demo: packages build
+	$(RELEASE)/storhaug-lab demo
+
+bench: packages build
+	$(CARGO) bench --workspace --exclude storhaug-lab --locked
+
+libraries:
+	@$(call INSTALL_MISSING,$(LIBRARIES))
+
+packages: libraries
+	@$(call INSTALL_MISSING,$(PROGRAMS) $(LAB))
+
+clean:
+	$(CARGO) clean
