@@ -1,0 +1,334 @@
+//! How the agents talk to `storhaug-noded`: the protocol of its Unix socket,
+//! and a client that never waits past a deadline.
+//!
+//! A client connects, sends one line of JSON and reads one line of JSON; then
+//! the connection is closed. Both lines are bounded, both carry the version of
+//! the protocol, and unknown fields are errors: a half-understood answer about
+//! who holds an address is worse than none.
+//!
+//! The daemon helps a failover along, it never decides one. So whoever calls
+//! here logs an error and carries on.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt,
+};
+use nix::sys::time::TimeVal;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::deadline::Deadline;
+
+/// Where the daemon listens, unless told otherwise.
+pub const SOCKET: &str = "/run/storhaug/noded.sock";
+
+/// The version of the protocol. Both ends are installed together, so a
+/// difference means a daemon that was not restarted after an upgrade.
+pub const VERSION: u32 = 1;
+
+/// The longest question, in bytes, newline included.
+pub const QUESTION_LIMIT: usize = 4 << 10;
+
+/// The longest answer, in bytes, newline included: the status of some thousand
+/// addresses.
+pub const ANSWER_LIMIT: usize = 1 << 20;
+
+/// One line, either way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line<T> {
+    /// [`VERSION`] of the sender.
+    pub version: u32,
+    /// What it has to say.
+    pub body: T,
+}
+
+/// What the daemon can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Question {
+    /// This node has the address now: learn its connections.
+    Hold { vip: IpAddr },
+    /// The address is up on this interface and announced: make its clients
+    /// reconnect.
+    Tickle { vip: IpAddr, nic: String },
+    /// The address has been removed from this node.
+    Release { vip: IpAddr },
+    /// How many clients are known for this address?
+    Known { vip: IpAddr },
+    /// Everything that the daemon knows of itself.
+    Status {},
+}
+
+/// What it answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Answer {
+    /// The address is being watched.
+    Held {},
+    /// The first round of tickles has been sent to this many clients.
+    Tickled { clients: usize },
+    /// Every other node knows the last connections, and this many sockets were
+    /// destroyed here.
+    Released { sockets: usize },
+    /// The clients of one address.
+    Known(Known),
+    /// The daemon's state.
+    Status(Box<Status>),
+    /// The question could not be answered, and why.
+    Refused { reason: String },
+}
+
+/// The clients of one address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Known {
+    /// How many connections to the address this node knows.
+    pub clients: usize,
+    /// The node that says it holds the address.
+    pub holder: Option<Node>,
+}
+
+/// A node of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Corosync's number of it.
+    pub id: u32,
+    /// Its name in corosync.conf, empty where it has none.
+    pub name: String,
+}
+
+/// The daemon's state. Times are milliseconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Status {
+    /// This node; none while Corosync cannot be reached.
+    pub node: Option<Node>,
+    /// The nodes whose daemon is in the group.
+    pub group: Vec<Node>,
+    /// Whether this node's part of the cluster has quorum.
+    pub quorate: bool,
+    /// The addresses, in order.
+    pub vips: Vec<Vip>,
+    /// Sockets to dead nodes that were destroyed here, newest last.
+    pub resets: Vec<Reset>,
+}
+
+/// One address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vip {
+    /// The address.
+    pub address: IpAddr,
+    /// The node that holds it.
+    pub holder: Option<Node>,
+    /// Since when it holds it.
+    pub since: Option<u64>,
+    /// The node that held it before.
+    pub previous: Option<Node>,
+    /// How many connections are known.
+    pub clients: usize,
+    /// The last tickle sent from this node.
+    pub tickled: Option<Tickled>,
+}
+
+/// What a tickle did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tickled {
+    /// When its first round began.
+    pub at: u64,
+    /// To how many clients.
+    pub clients: usize,
+    /// How many packets were sent so far, in all rounds.
+    pub packets: usize,
+    /// How long the first round took, in microseconds.
+    pub first_round_us: u64,
+}
+
+/// Sockets to a dead node that were destroyed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reset {
+    /// The dead node.
+    pub node: Node,
+    /// When.
+    pub at: u64,
+    /// How many sockets.
+    pub sockets: usize,
+}
+
+/// A client of the daemon.
+#[derive(Debug, Clone)]
+pub struct Daemon {
+    socket: PathBuf,
+}
+
+impl Daemon {
+    /// A client of the daemon that listens at `socket`; nothing is connected yet.
+    #[must_use]
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self {
+            socket: socket.into(),
+        }
+    }
+
+    /// Says that this node holds `vip`, so that its connections are learnt and
+    /// the other nodes told. May be repeated as often as one likes.
+    pub fn hold(&self, vip: IpAddr, deadline: Deadline) -> anyhow::Result<()> {
+        match self.ask(&Question::Hold { vip }, deadline)? {
+            Answer::Held {} => Ok(()),
+            other => self.surprised(&other),
+        }
+    }
+
+    /// Makes the clients of `vip`, which is up on `nic` and announced, notice
+    /// that their connections are gone. Returns after the first round of
+    /// packets, the number of clients; the other rounds follow by themselves.
+    pub fn tickle(&self, vip: IpAddr, nic: &str, deadline: Deadline) -> anyhow::Result<usize> {
+        match self.ask(
+            &Question::Tickle {
+                vip,
+                nic: nic.to_owned(),
+            },
+            deadline,
+        )? {
+            Answer::Tickled { clients } => Ok(clients),
+            other => self.surprised(&other),
+        }
+    }
+
+    /// Says that `vip` has been removed from this node. Returns once every
+    /// other node knows the connections that it had, and the sockets here are
+    /// destroyed: how many.
+    pub fn release(&self, vip: IpAddr, deadline: Deadline) -> anyhow::Result<usize> {
+        match self.ask(&Question::Release { vip }, deadline)? {
+            Answer::Released { sockets } => Ok(sockets),
+            other => self.surprised(&other),
+        }
+    }
+
+    /// How many clients of `vip` this node knows, and who holds it.
+    pub fn known(&self, vip: IpAddr, deadline: Deadline) -> anyhow::Result<Known> {
+        match self.ask(&Question::Known { vip }, deadline)? {
+            Answer::Known(known) => Ok(known),
+            other => self.surprised(&other),
+        }
+    }
+
+    /// The daemon's whole state.
+    pub fn status(&self, deadline: Deadline) -> anyhow::Result<Status> {
+        match self.ask(&Question::Status {}, deadline)? {
+            Answer::Status(status) => Ok(*status),
+            other => self.surprised(&other),
+        }
+    }
+
+    fn ask(&self, question: &Question, deadline: Deadline) -> anyhow::Result<Answer> {
+        self.exchange(question, deadline)
+            .with_context(|| format!("asking storhaug-noded at {}", self.socket.display()))
+    }
+
+    fn exchange(&self, question: &Question, deadline: Deadline) -> anyhow::Result<Answer> {
+        let mut stream = dial(&self.socket, deadline)?;
+        let mut line = serde_json::to_vec(&Line {
+            version: VERSION,
+            body: question,
+        })?;
+        line.push(b'\n');
+        stream.write_all(&line).context("writing the question")?;
+        let line = read_line(&mut stream, ANSWER_LIMIT, deadline).context("reading the answer")?;
+        let answer: Line<Answer> = decode(&line).context("reading the answer")?;
+        match answer.body {
+            Answer::Refused { reason } => bail!("{reason}"),
+            answer => Ok(answer),
+        }
+    }
+
+    fn surprised<T>(&self, answer: &Answer) -> anyhow::Result<T> {
+        bail!(
+            "storhaug-noded at {} answered another question: {answer:?}",
+            self.socket.display()
+        )
+    }
+}
+
+/// Reads one line, without its newline, of at most `limit` bytes, before
+/// `deadline`. The end of the stream before the newline is an error.
+pub fn read_line(
+    stream: &mut UnixStream,
+    limit: usize,
+    deadline: Deadline,
+) -> anyhow::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        stream.set_read_timeout(Some(patience(deadline)?))?;
+        let length = match stream.read(&mut chunk) {
+            Ok(0) => bail!("the connection was closed"),
+            Ok(length) => length,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let end = chunk[..length].iter().position(|byte| *byte == b'\n');
+        line.extend_from_slice(&chunk[..end.unwrap_or(length)]);
+        if line.len() >= limit {
+            bail!("more than {limit} bytes");
+        }
+        if end.is_some() {
+            return Ok(line);
+        }
+    }
+}
+
+/// Takes one line apart, whose newline is gone, and checks its version before
+/// anything else in it.
+pub fn decode<T: DeserializeOwned>(line: &[u8]) -> anyhow::Result<Line<T>> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let Versioned { version } = serde_json::from_slice(line).context("reading its version")?;
+    if version != VERSION {
+        bail!("protocol version {version} instead of {VERSION}: restart storhaug-noded");
+    }
+    Ok(serde_json::from_slice(line)?)
+}
+
+/// Connects. The timeout is set first, because a connect(2) blocks for as long
+/// as the listener's queue is full.
+fn dial(path: &Path, deadline: Deadline) -> anyhow::Result<UnixStream> {
+    let fd: OwnedFd = socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    let patience = patience(deadline)?;
+    let timeout = TimeVal::new(
+        i64::try_from(patience.as_secs())?,
+        i64::from(patience.subsec_micros().max(1)),
+    );
+    setsockopt(&fd, sockopt::SendTimeout, &timeout)?;
+    connect(fd.as_raw_fd(), &UnixAddr::new(path)?).context("connecting")?;
+    Ok(UnixStream::from(fd))
+}
+
+/// What is left of the deadline, and an error once nothing is: a timeout of
+/// zero would mean for ever.
+fn patience(deadline: Deadline) -> anyhow::Result<Duration> {
+    let left = deadline.left();
+    if left.is_zero() {
+        bail!("no answer in time");
+    }
+    Ok(left)
+}
