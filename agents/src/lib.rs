@@ -1,2 +1,10 @@
 //! Pacemaker resource agents of the provider `storhaug`, and the framework
 //! that they share.
+//!
+//! An agent is a table of what it is ([`ocf::Metadata`]) and a few short verbs
+//! ([`ocf::Agent`]); everything that holds for every agent is in [`ocf`].
+
+pub mod daemon;
+pub mod deadline;
+pub mod exec;
+pub mod ocf;
