@@ -1,1 +1,3 @@
 //! The parts of storhaug that speak Corosync.
+
+pub mod lost;
