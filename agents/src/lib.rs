@@ -4,9 +4,12 @@
 //! An agent is a table of what it is ([`ocf::Metadata`]) and a few short verbs
 //! ([`ocf::Agent`]); everything that holds for every agent is in [`ocf`].
 
+pub mod addresses;
+pub mod announce;
 pub mod attribute;
 pub mod daemon;
 pub mod deadline;
 pub mod exec;
+pub mod netlink;
 pub mod ocf;
 pub mod systemd;
