@@ -13,3 +13,4 @@ pub mod exec;
 pub mod netlink;
 pub mod ocf;
 pub mod systemd;
+pub mod vip;
