@@ -1,0 +1,168 @@
+//! `storhaug-lab`: the lab as a command.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+use storhaug_lab::layout::Layout;
+use storhaug_lab::{Cmd, Lab, Machine, Options, Release, cell, command, rack};
+
+/// A real storhaug cluster on one machine.
+///
+/// Nodes are containers with an init of their own, joined by a network of
+/// their own; nothing touches the host's network. Needs root, and the packages
+/// mmdebstrap, systemd-container and iproute2. The first `up` of a release
+/// builds its image in /var/cache/storhaug-lab.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// The lab; several of different names can be up at the same time
+    #[arg(long, global = true, value_name = "LAB", default_value = "lab")]
+    name: String,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Build a lab: nodes with storhaug installed by `make install`, Gluster
+    /// volumes, fencing, and a configuration for `storhaug setup` on node1
+    Up {
+        /// Number of nodes, named node1 and so on
+        #[arg(long, default_value_t = 3)]
+        nodes: u8,
+        /// Debian release of the machines
+        #[arg(long, value_enum, default_value_t = Release::Bookworm)]
+        release: Release,
+        /// Machines only: nothing of storhaug, no volumes
+        #[arg(long)]
+        blank: bool,
+        /// Source tree of storhaug, built by `make build`
+        #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/.."))]
+        source: PathBuf,
+    },
+    /// Run a command on a node; its input, output and exit status pass through
+    Exec {
+        node: String,
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Copy a file to a node
+    Put {
+        node: String,
+        source: PathBuf,
+        destination: String,
+    },
+    /// Run a command on the client host
+    Client {
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Pull a node's power cord
+    Crash { node: String },
+    /// Take a node's network away; the node lives on
+    Cut { node: String },
+    /// Give a node its network back
+    Heal { node: String },
+    /// Power a node on, and wait until it has booted
+    Start { node: String },
+    /// Show the machines, their addresses and their power
+    Status {
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        output: Format,
+    },
+    /// Write journals, logs and the cluster's state into a directory
+    Collect { dir: PathBuf },
+    /// Take the lab down, also one whose `up` was killed
+    Down,
+    /// Serve the power of the lab's machines, for its `up`
+    #[command(hide = true)]
+    Rack,
+    /// Become a command that ends with the lab
+    #[command(hide = true)]
+    Confine {
+        cell: String,
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("storhaug-lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> Result<ExitCode> {
+    let name = &args.name;
+    match args.verb {
+        Verb::Up {
+            nodes,
+            release,
+            blank,
+            source,
+        } => {
+            #[expect(clippy::disallowed_methods, reason = "read once, in main")]
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let lab = Lab::up(&Options {
+                name: name.clone(),
+                nodes,
+                release,
+                blank,
+                source,
+                path,
+            })?;
+            write!(std::io::stdout(), "{}", lab.status()?)?;
+        }
+        Verb::Exec { node, command } => return pass(&Lab::open(name)?.node(&node), &command),
+        Verb::Client { command } => return pass(&Lab::open(name)?.client(), &command),
+        Verb::Put {
+            node,
+            source,
+            destination,
+        } => Lab::open(name)?.node(&node).put(&source, &destination)?,
+        Verb::Crash { node } => Lab::open(name)?.crash(&node)?,
+        Verb::Cut { node } => Lab::open(name)?.cut(&node)?,
+        Verb::Heal { node } => Lab::open(name)?.heal(&node)?,
+        Verb::Start { node } => {
+            let lab = Lab::open(name)?;
+            lab.start(&node)?;
+            lab.wait_booted(&node)?;
+        }
+        Verb::Status { output } => {
+            let status = Lab::open(name)?.status()?;
+            let text = match output {
+                Format::Text => status.to_string(),
+                Format::Json => serde_json::to_string_pretty(&status)? + "\n",
+            };
+            std::io::stdout().write_all(text.as_bytes())?;
+        }
+        Verb::Collect { dir } => Lab::open(name)?.collect(&dir)?,
+        Verb::Down => Lab::down(name)?,
+        Verb::Rack => rack::serve(&Layout::new(name)?)?,
+        Verb::Confine { cell, command } => {
+            cell::enter(&Layout::new(name)?, &cell)?;
+            let (program, arguments) = command.split_at(1);
+            return Err(Cmd::new(&program[0]).args(arguments).become_it());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn pass(machine: &Machine, command: &[String]) -> Result<ExitCode> {
+    let status = machine.pass(command)?;
+    Ok(ExitCode::from(command::exit_code(status)))
+}
