@@ -167,8 +167,7 @@ impl Cmd {
             self.prepared()
                 .stdin(Stdio::null())
                 .stdout(log.try_clone()?)
-                .stderr(log)
-                .process_group(0),
+                .stderr(log),
         )
     }
 

@@ -154,6 +154,8 @@ fn run(args: Args) -> Result<ExitCode> {
         Verb::Down => Lab::down(name)?,
         Verb::Rack => rack::serve(&Layout::new(name)?)?,
         Verb::Confine { cell, command } => {
+            // A terminal that goes away must not take the lab with it.
+            nix::unistd::setsid()?;
             cell::enter(&Layout::new(name)?, &cell)?;
             let (program, arguments) = command.split_at(1);
             return Err(Cmd::new(&program[0]).args(arguments).become_it());

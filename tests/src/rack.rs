@@ -50,7 +50,6 @@ struct State {
 
 /// Serves the lab's socket until the process is killed.
 pub fn serve(layout: &Layout) -> Result<()> {
-    nix::unistd::setsid().context("starting a session")?;
     let facts = layout.facts()?;
     let slots = facts
         .machine_names()
