@@ -22,13 +22,30 @@ const VIPS: usize = 3;
 /// The volume that the configuration on node1 serves.
 const SHARE: &str = "share";
 
+/// One share that everybody may write to; the tests are not about accounts.
+const SMB_CONF: &str = "\
+[global]
+    clustering = yes
+    server role = standalone server
+    map to guest = Bad User
+    disable netbios = yes
+    smb ports = 445
+    load printers = no
+
+[share]
+    path = /run/storhaug/share
+    read only = no
+    guest ok = yes
+    force user = root
+";
+
 /// What all machines have in common: a layer under every machine's own.
 pub fn common(layout: &Layout, facts: &Facts, source: Option<&Path>) -> Result<()> {
     disk::create(layout, disk::COMMON)?;
     let root = disk::attach(layout, facts, disk::COMMON)?;
     if let Some(source) = source {
         install(source, &root)?;
-        put(&root, "etc/samba/smb.conf", 0o644, &smb_conf(source)?)?;
+        put(&root, "etc/samba/smb.conf", 0o644, SMB_CONF)?;
     }
     let password = random(16)?;
     Cmd::new("chroot")
@@ -81,12 +98,6 @@ fn install(source: &Path, root: &Path) -> Result<()> {
         .run()
         .context("installing storhaug; build it first with `make build`")?;
     Ok(())
-}
-
-/// The project's own example of a fitting configuration.
-fn smb_conf(source: &Path) -> Result<String> {
-    let file = source.join("conf/smb.conf");
-    fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))
 }
 
 /// Names to real addresses: a node whose own name is a loopback address tells
