@@ -18,7 +18,7 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// An error about one line.
-    pub fn at(
+    pub(super) fn at(
         file: &Path,
         line: usize,
         problem: impl Into<String>,
@@ -33,7 +33,7 @@ impl ConfigError {
     }
 
     /// An error about the file as a whole.
-    pub fn whole(
+    pub(super) fn whole(
         file: &Path,
         problem: impl Into<String>,
         remedy: impl Into<String>,
@@ -57,20 +57,41 @@ impl fmt::Display for ConfigError {
     }
 }
 
+/// A line as an error may show it: what may be a password is left out.
+pub(super) fn shown(line: &str) -> String {
+    let line = line.trim();
+    let lower = line.to_ascii_lowercase();
+    match lower.find("passw").or_else(|| lower.find("secret")) {
+        Some(start) => {
+            let end = lower[start..]
+                .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+                .map_or(line.len(), |length| start + length);
+            format!("{}…", &line[..end])
+        }
+        None => line.to_string(),
+    }
+}
+
 /// Everything that is wrong with a configuration: at least one error, in the
 /// order of the files and their lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<ConfigError>);
 
 impl ConfigErrors {
-    /// `Err` with all of `errors`, sorted, or `Ok` where there are none.
-    pub fn unless_empty(mut errors: Vec<ConfigError>) -> Result<(), ConfigErrors> {
-        if errors.is_empty() {
-            return Ok(());
-        }
+    /// All of `errors`, of which there is at least one.
+    pub(super) fn all(mut errors: Vec<ConfigError>) -> ConfigErrors {
         errors.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
         errors.dedup();
-        Err(ConfigErrors(errors))
+        ConfigErrors(errors)
+    }
+
+    /// `Err` with all of `errors`, or `Ok` where there are none.
+    pub(super) fn unless_empty(errors: Vec<ConfigError>) -> Result<(), ConfigErrors> {
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigErrors::all(errors))
+        }
     }
 
     /// The errors.

@@ -1,13 +1,31 @@
 //! storhaug.conf, in either of its two forms, becomes one [`Cluster`], or a
 //! list of everything that is wrong with it.
+//!
+//! The TOML form and the slides' form (lines of `KEY="value"`) are read into
+//! the same draft, by one table of keys; what the draft means is decided in
+//! one place.
 
+mod canonical;
+mod check;
+mod draft;
 mod error;
+mod keys;
+mod names;
+mod places;
 mod secret;
+mod slides;
+mod tables;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::cluster::Cluster;
+use ipnetwork::IpNetwork;
+
+use crate::cluster::{Cluster, Vip};
+pub use canonical::{canonical, fingerprint};
+use draft::{Draft, Form, Place};
 pub use error::{ConfigError, ConfigErrors};
+pub use keys::reference;
 pub use secret::Secret;
 
 /// Where to look for the configuration.
@@ -16,6 +34,7 @@ pub enum Places {
     /// The usual places under this root (`/`, but for tests):
     /// `etc/storhaug/storhaug.conf` and `etc/storhaug/storhaug.d/*.conf`, or
     /// the same names under `etc/sysconfig`, where earlier versions had them.
+    /// Settings in both are an error.
     System(PathBuf),
     /// This file and nothing else (`--config`).
     File(PathBuf),
@@ -32,6 +51,18 @@ pub struct Loaded {
     pub fingerprint: String,
     /// The password, where the slides' form carried it (`HA_PASSWORD`).
     inline: Option<Secret>,
+    /// Where things stand that only the host can prove wrong.
+    lines: Lines,
+}
+
+/// The lines of what is checked against the host.
+#[derive(Clone, Debug)]
+struct Lines {
+    form: Form,
+    name: Place,
+    password_file: Place,
+    /// In the order of the cluster's addresses.
+    vips: Vec<Place>,
 }
 
 impl Loaded {
@@ -39,47 +70,146 @@ impl Loaded {
     /// or from `password_file`, which must be a regular file that nobody but
     /// its owner can read. Only `setup` needs it.
     pub fn password(&self) -> Result<Secret, ConfigErrors> {
-        match &self.inline {
-            Some(secret) => Ok(secret.clone()),
-            None => secret::from_file(&self.cluster.password_file),
+        if let Some(secret) = &self.inline {
+            return Ok(secret.clone());
         }
+        secret::from_file(&self.cluster.password_file).map_err(|(problem, remedy)| {
+            ConfigErrors::from(self.lines.password_file.error(problem, remedy))
+        })
+    }
+
+    /// Whether every address without a `nic` is in one of `networks`, those
+    /// of the interfaces of this node.
+    pub fn check_networks(&self, networks: &[IpNetwork]) -> Result<(), ConfigErrors> {
+        let listed: Vec<String> = networks
+            .iter()
+            .map(|network| format!("{}/{}", network.network(), network.prefix()))
+            .collect();
+        let inside = |vip: &Vip| networks.iter().any(|network| network.contains(vip.address));
+        let errors = self
+            .cluster
+            .vips
+            .iter()
+            .zip(&self.lines.vips)
+            .filter(|(vip, _)| vip.nic.is_none() && !inside(vip))
+            .map(|(vip, place)| {
+                place.error(
+                    format!(
+                        "the virtual address {} is in no network of this node ({})",
+                        vip.address,
+                        listed.join(", ")
+                    ),
+                    match self.lines.form {
+                        Form::Toml => {
+                            "write an address that is, or name the interface: nic = \"eth0\""
+                        }
+                        Form::Slides => {
+                            "write an address that is, or use the TOML form and name the \
+                             interface: nic = \"eth0\""
+                        }
+                    },
+                )
+            })
+            .collect();
+        ConfigErrors::unless_empty(errors)
+    }
+
+    /// Whether a cluster called `existing`, which this host is already in, is
+    /// the one that is meant.
+    pub fn check_name(&self, existing: &str) -> Result<(), ConfigErrors> {
+        if self.cluster.name == existing {
+            return Ok(());
+        }
+        Err(ConfigErrors::from(self.lines.name.error(
+            format!(
+                "the cluster is called `{}` here, but this host is in the cluster `{existing}`",
+                self.cluster.name
+            ),
+            format!(
+                "write `{existing}` if that cluster is meant; else leave it first, with \
+                 `pcs cluster destroy` on this host"
+            ),
+        )))
     }
 }
 
 /// Reads and checks the configuration found in `places`.
 pub fn load(places: &Places) -> Result<Loaded, ConfigErrors> {
-    let _ = places;
-    Err(ConfigErrors::from(ConfigError::whole(
-        Path::new("storhaug.conf"),
-        "no configuration",
-        "write one",
-    )))
+    let files = places::find(places).map_err(ConfigErrors::all)?;
+    let mut errors = Vec::new();
+    let Some(draft) = draft_of(&files, &mut errors) else {
+        return Err(ConfigErrors::all(errors));
+    };
+    let cluster = finish(&draft, errors)?;
+    let file = Place::whole(&draft.file);
+    let line = |key: &keys::Key| {
+        draft
+            .table(key.table)
+            .map_or_else(|| file.clone(), |table| table.place_of(key).clone())
+    };
+    Ok(Loaded {
+        source: files.iter().map(|file| file.path.to_path_buf()).collect(),
+        fingerprint: fingerprint(&cluster),
+        lines: Lines {
+            form: draft.form,
+            name: line(&keys::CLUSTER_NAME),
+            password_file: line(&keys::PASSWORD_FILE),
+            vips: draft
+                .vips
+                .iter()
+                .map(|vip| vip.place_of(&keys::VIP_ADDRESS).clone())
+                .collect(),
+        },
+        inline: draft.password,
+        cluster,
+    })
 }
 
 /// Reads the TOML form from `text`; `name` stands for the file in errors.
 /// This is also how the copy kept in the CIB is read back.
 pub fn from_toml(name: &Path, text: &str) -> Result<Cluster, ConfigErrors> {
-    let _ = text;
-    Err(ConfigErrors::from(ConfigError::whole(
-        name,
-        "not TOML",
-        "write TOML",
-    )))
+    let mut errors = Vec::new();
+    let draft = tables::read(&Arc::from(name), text, &mut errors);
+    finish(&draft, errors)
 }
 
-/// `cluster` in the TOML form, every key written out, always in the same
-/// order and without a secret. [`from_toml`] gives the same cluster back.
-pub fn canonical(cluster: &Cluster) -> String {
-    cluster.name.clone()
+/// One draft of all files, which are all in the same form.
+fn draft_of(files: &[places::Found], errors: &mut Vec<ConfigError>) -> Option<Draft> {
+    let first = files.first()?;
+    let form = first.form()?;
+    if let Some(other) = files.iter().find(|file| file.form() != Some(form)) {
+        errors.push(ConfigError::whole(
+            &other.path,
+            format!("it is not in the form {} is in", first.path.display()),
+            "write all files in the TOML form, or all as KEY=\"value\"",
+        ));
+        return None;
+    }
+    match form {
+        Form::Slides => {
+            let files: Vec<slides::File<'_>> = files
+                .iter()
+                .map(|file| slides::File {
+                    path: &file.path,
+                    text: &file.text,
+                    private: file.private,
+                })
+                .collect();
+            slides::read(&files, errors)
+        }
+        Form::Toml => {
+            let mut draft = tables::read(&first.path, &first.text, errors);
+            for file in &files[1..] {
+                draft.overlay(tables::read(&file.path, &file.text, errors));
+            }
+            Some(draft)
+        }
+    }
 }
 
-/// Tells configurations apart: the version of the canonical form, a colon,
-/// and the SHA-256 of [`canonical`] in hexadecimal.
-pub fn fingerprint(cluster: &Cluster) -> String {
-    canonical(cluster)
-}
-
-/// The configuration reference: every key, in Markdown.
-pub fn reference() -> String {
-    String::new()
+/// Checks what was read.
+fn finish(draft: &Draft, mut errors: Vec<ConfigError>) -> Result<Cluster, ConfigErrors> {
+    let cluster = check::check(draft, &mut errors);
+    ConfigErrors::unless_empty(errors)?;
+    Ok(cluster)
 }

@@ -1,0 +1,170 @@
+//! A cluster written down again: the TOML form with every key spelled out,
+//! which is what is kept in the CIB and what two configurations are compared
+//! by.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use sha2::{Digest, Sha256};
+use toml::Value;
+
+use super::check::bare;
+use crate::cluster::{Cluster, Failover, Fencing, Placement, Storage};
+
+/// Version of the canonical form. It changes with a release that writes the
+/// same cluster differently, so that nobody takes that for an edit.
+const SCHEMA: u32 = 1;
+
+/// `cluster` in the TOML form, every key written out, always in the same
+/// order and without a secret. [`super::from_toml`] gives the same cluster
+/// back.
+pub fn canonical(cluster: &Cluster) -> String {
+    let mut out = Out(String::new());
+    out.header("[cluster]");
+    out.text("name", &cluster.name);
+    out.list("nodes", cluster.nodes.iter().map(|node| node.name.as_str()));
+    out.text("password_file", &cluster.password_file.to_string_lossy());
+    out.text(
+        "failover",
+        match cluster.failover {
+            Failover::Default => "default",
+            Failover::Fast => "fast",
+        },
+    );
+    out.text(
+        "placement",
+        match cluster.placement {
+            Placement::Balanced => "balanced",
+            Placement::Deterministic => "deterministic",
+        },
+    );
+    for node in &cluster.nodes {
+        out.header("[[node]]");
+        out.text("name", &node.name);
+        out.optional("address", node.address.as_deref());
+        out.flag("storage", node.storage);
+    }
+    out.header("[storage]");
+    match &cluster.storage {
+        Storage::GlusterFs {
+            server,
+            mount_dir,
+            options,
+        } => {
+            out.text("type", "glusterfs");
+            out.text("mount_dir", &mount_dir.to_string_lossy());
+            out.text("server", server);
+            out.optional("options", options.as_deref());
+        }
+        Storage::Mounted { mount_dir } => {
+            out.text("type", "mounted");
+            out.text("mount_dir", &mount_dir.to_string_lossy());
+        }
+    }
+    for vip in &cluster.vips {
+        out.header("[[vip]]");
+        match vip.prefix {
+            Some(prefix) => out.text("address", &format!("{}/{prefix}", vip.address)),
+            None => out.text("address", &vip.address.to_string()),
+        }
+        out.text("name", &vip.name);
+        out.optional("nic", vip.nic.as_deref());
+        out.list("prefer", vip.prefer.iter().map(String::as_str));
+        // An address has no services where the cluster has none, and there
+        // the key would be an error.
+        if !vip.services.is_empty() {
+            out.list(
+                "services",
+                vip.services.iter().map(|service| service.as_str()),
+            );
+        }
+    }
+    if let Some(smb) = &cluster.smb {
+        out.header("[smb]");
+        out.list("volumes", smb.volumes.iter().map(String::as_str));
+        out.flag("winbind", smb.winbind);
+        out.flag("netbios", smb.netbios);
+    }
+    out.header("[fencing]");
+    match &cluster.fencing {
+        Fencing::Refused => out.text("agent", Fencing::REFUSED),
+        Fencing::Device {
+            agent,
+            options,
+            nodes,
+        } => {
+            out.text("agent", agent);
+            out.table("options", options);
+            for (node, options) in nodes {
+                out.table(&format!("nodes.{}", bare(node)), options);
+            }
+        }
+    }
+    out.0
+}
+
+/// Tells configurations apart: the version of the canonical form, a colon,
+/// and the SHA-256 of [`canonical`] in hexadecimal.
+pub fn fingerprint(cluster: &Cluster) -> String {
+    let hash = Sha256::digest(canonical(cluster));
+    hash.iter().fold(format!("{SCHEMA}:"), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+struct Out(String);
+
+impl Out {
+    fn header(&mut self, header: &str) {
+        if !self.0.is_empty() {
+            self.0.push('\n');
+        }
+        self.0.push_str(header);
+        self.0.push('\n');
+    }
+
+    fn line(&mut self, key: &str, value: &str) {
+        self.0.push_str(key);
+        self.0.push_str(" = ");
+        self.0.push_str(value);
+        self.0.push('\n');
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.line(key, &quoted(value));
+    }
+
+    fn optional(&mut self, key: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.text(key, value);
+        }
+    }
+
+    fn flag(&mut self, key: &str, value: bool) {
+        self.line(key, if value { "true" } else { "false" });
+    }
+
+    fn list<'a>(&mut self, key: &str, items: impl Iterator<Item = &'a str>) {
+        let items: Vec<String> = items.map(quoted).collect();
+        self.line(key, &format!("[{}]", items.join(", ")));
+    }
+
+    fn table(&mut self, key: &str, options: &BTreeMap<String, String>) {
+        let items: Vec<String> = options
+            .iter()
+            .map(|(name, value)| format!("{name} = {}", quoted(value)))
+            .collect();
+        if items.is_empty() {
+            self.line(key, "{}");
+        } else {
+            self.line(key, &format!("{{ {} }}", items.join(", ")));
+        }
+    }
+}
+
+/// `text` as a string of TOML.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
