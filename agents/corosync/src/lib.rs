@@ -3,3 +3,4 @@
 pub mod lock;
 pub mod lost;
 pub mod membership;
+pub mod noded;

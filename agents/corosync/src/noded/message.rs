@@ -1,0 +1,411 @@
+//! What the daemons tell each other, and its form in bytes.
+//!
+//! A message is about one virtual address: version, kind, address, body; all
+//! numbers big endian. It is written by root on another node of the cluster,
+//! which may run another version, so everything is checked: lengths are
+//! bounded, families agree, nothing may follow the end.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::{Context, bail, ensure};
+
+use super::connection::Connection;
+
+/// The version of the form.
+const VERSION: u8 = 1;
+
+/// The most connections in one message: 20 kB of IPv6, far below what CPG
+/// sends in one piece.
+pub const CONNECTIONS_LIMIT: usize = 1000;
+
+const HOLD: u8 = 1;
+const RELEASE: u8 = 2;
+const UPDATE: u8 = 3;
+const ORPHAN: u8 = 4;
+
+/// A message about one virtual address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The address.
+    pub vip: IpAddr,
+    /// What is said of it.
+    pub body: Body,
+}
+
+/// What is said of a virtual address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// The sender holds it, since so many milliseconds after 1970.
+    Hold { since: u64 },
+    /// The sender held it, and has sent the last of its connections.
+    Release,
+    /// Connections at the sender, who holds it.
+    Update {
+        part: Part,
+        added: Vec<Connection>,
+        removed: Vec<Connection>,
+    },
+    /// Nobody holds it; these are the connections that its last holder had.
+    Orphan {
+        holder: Option<u32>,
+        connections: Vec<Connection>,
+    },
+}
+
+/// Which part of the sender's connections an update is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// A change to what was said before.
+    Change,
+    /// All of them follow, starting with these.
+    First,
+    /// More of all of them.
+    Next,
+    /// The last of all of them.
+    Last,
+    /// These are all of them.
+    Only,
+    /// Connections of an earlier holder, which the sender does not have.
+    Inherited,
+}
+
+impl Part {
+    const ALL: [Self; 6] = [
+        Self::Change,
+        Self::First,
+        Self::Next,
+        Self::Last,
+        Self::Only,
+        Self::Inherited,
+    ];
+
+    /// Whether what is known so far is to be replaced, beginning here.
+    pub fn begins(self) -> bool {
+        matches!(self, Self::First | Self::Only)
+    }
+
+    /// Whether the replacement is complete with this.
+    pub fn ends(self) -> bool {
+        matches!(self, Self::Last | Self::Only)
+    }
+}
+
+impl Message {
+    /// In bytes. Lists longer than [`CONNECTIONS_LIMIT`] are the caller's to
+    /// split.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![VERSION];
+        bytes.push(match &self.body {
+            Body::Hold { .. } => HOLD,
+            Body::Release => RELEASE,
+            Body::Update { .. } => UPDATE,
+            Body::Orphan { .. } => ORPHAN,
+        });
+        bytes.push(if self.vip.is_ipv4() { 4 } else { 6 });
+        put_address(&mut bytes, self.vip);
+        match &self.body {
+            Body::Hold { since } => bytes.extend(since.to_be_bytes()),
+            Body::Release => {}
+            Body::Update {
+                part,
+                added,
+                removed,
+            } => {
+                bytes.push(*part as u8);
+                put_connections(&mut bytes, added);
+                put_connections(&mut bytes, removed);
+            }
+            Body::Orphan {
+                holder,
+                connections,
+            } => {
+                bytes.extend(holder.unwrap_or(0).to_be_bytes());
+                put_connections(&mut bytes, connections);
+            }
+        }
+        bytes
+    }
+
+    /// From bytes.
+    pub fn decode(bytes: &[u8]) -> anyhow::Result<Self> {
+        let mut rest = Bytes(bytes);
+        let version = rest.u8()?;
+        ensure!(version == VERSION, "version {version} instead of {VERSION}");
+        let kind = rest.u8()?;
+        let v4 = match rest.u8()? {
+            4 => true,
+            6 => false,
+            family => bail!("an address of family {family}"),
+        };
+        let vip = rest.address(v4)?;
+        let body = match kind {
+            HOLD => Body::Hold { since: rest.u64()? },
+            RELEASE => Body::Release,
+            UPDATE => {
+                let part = usize::from(rest.u8()?);
+                Body::Update {
+                    part: *Part::ALL
+                        .get(part)
+                        .with_context(|| format!("part {part}"))?,
+                    added: rest.connections(v4)?,
+                    removed: rest.connections(v4)?,
+                }
+            }
+            ORPHAN => Body::Orphan {
+                holder: Some(rest.u32()?).filter(|node| *node != 0),
+                connections: rest.connections(v4)?,
+            },
+            kind => bail!("a message of kind {kind}"),
+        };
+        ensure!(rest.0.is_empty(), "{} bytes after the end", rest.0.len());
+        Ok(Self { vip, body })
+    }
+}
+
+/// Says in as many messages as needed that `connections` are all that there are.
+pub fn all(vip: IpAddr, connections: &[Connection]) -> Vec<Message> {
+    let count = connections.len().div_ceil(CONNECTIONS_LIMIT).max(1);
+    let mut messages = Vec::with_capacity(count);
+    for number in 0..count {
+        let from = number * CONNECTIONS_LIMIT;
+        let to = connections.len().min(from + CONNECTIONS_LIMIT);
+        let part = match (number == 0, number + 1 == count) {
+            (true, true) => Part::Only,
+            (true, false) => Part::First,
+            (false, false) => Part::Next,
+            (false, true) => Part::Last,
+        };
+        let added = connections[from..to].to_vec();
+        messages.push(Message {
+            vip,
+            body: Body::Update {
+                part,
+                added,
+                removed: Vec::new(),
+            },
+        });
+    }
+    messages
+}
+
+/// Says in as many messages as needed what came and what went.
+pub fn changes(vip: IpAddr, added: &[Connection], removed: &[Connection]) -> Vec<Message> {
+    let change = |added: &[Connection], removed: &[Connection]| Message {
+        vip,
+        body: Body::Update {
+            part: Part::Change,
+            added: added.to_vec(),
+            removed: removed.to_vec(),
+        },
+    };
+    if added.len() <= CONNECTIONS_LIMIT && removed.len() <= CONNECTIONS_LIMIT {
+        return if added.is_empty() && removed.is_empty() {
+            Vec::new()
+        } else {
+            vec![change(added, removed)]
+        };
+    }
+    let removed = removed
+        .chunks(CONNECTIONS_LIMIT)
+        .map(|chunk| change(&[], chunk));
+    removed
+        .chain(
+            added
+                .chunks(CONNECTIONS_LIMIT)
+                .map(|chunk| change(chunk, &[])),
+        )
+        .collect()
+}
+
+fn put_address(bytes: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => bytes.extend(address.octets()),
+        IpAddr::V6(address) => bytes.extend(address.octets()),
+    }
+}
+
+fn put_connections(bytes: &mut Vec<u8>, connections: &[Connection]) {
+    debug_assert!(connections.len() <= CONNECTIONS_LIMIT);
+    #[expect(clippy::cast_possible_truncation, reason = "the limit is a thousand")]
+    bytes.extend((connections.len() as u16).to_be_bytes());
+    for connection in connections {
+        put_address(bytes, connection.client);
+        bytes.extend(connection.client_port.to_be_bytes());
+        bytes.extend(connection.server_port.to_be_bytes());
+    }
+}
+
+/// What is still to be read.
+struct Bytes<'a>(&'a [u8]);
+
+impl Bytes<'_> {
+    fn take<const N: usize>(&mut self) -> anyhow::Result<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk::<N>().context("cut short")?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    fn u8(&mut self) -> anyhow::Result<u8> {
+        Ok(u8::from_be_bytes(self.take()?))
+    }
+
+    fn u16(&mut self) -> anyhow::Result<u16> {
+        Ok(u16::from_be_bytes(self.take()?))
+    }
+
+    fn u32(&mut self) -> anyhow::Result<u32> {
+        Ok(u32::from_be_bytes(self.take()?))
+    }
+
+    fn u64(&mut self) -> anyhow::Result<u64> {
+        Ok(u64::from_be_bytes(self.take()?))
+    }
+
+    fn address(&mut self, v4: bool) -> anyhow::Result<IpAddr> {
+        Ok(if v4 {
+            Ipv4Addr::from(self.take::<4>()?).into()
+        } else {
+            Ipv6Addr::from(self.take::<16>()?).into()
+        })
+    }
+
+    fn connections(&mut self, v4: bool) -> anyhow::Result<Vec<Connection>> {
+        let count = usize::from(self.u16()?);
+        ensure!(
+            count <= CONNECTIONS_LIMIT,
+            "{count} connections in one message"
+        );
+        let mut connections = Vec::with_capacity(count);
+        for _ in 0..count {
+            connections.push(Connection {
+                client: self.address(v4)?,
+                client_port: self.u16()?,
+                server_port: self.u16()?,
+            });
+        }
+        Ok(connections)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn address(v4: bool) -> BoxedStrategy<IpAddr> {
+        if v4 {
+            any::<u32>()
+                .prop_map(|bits| Ipv4Addr::from_bits(bits).into())
+                .boxed()
+        } else {
+            any::<u128>()
+                .prop_map(|bits| Ipv6Addr::from_bits(bits).into())
+                .boxed()
+        }
+    }
+
+    fn connections(v4: bool) -> impl Strategy<Value = Vec<Connection>> {
+        let connection = (address(v4), any::<u16>(), any::<u16>()).prop_map(
+            |(client, client_port, server_port)| Connection {
+                client,
+                client_port,
+                server_port,
+            },
+        );
+        prop::collection::vec(connection, 0..20)
+    }
+
+    fn message() -> impl Strategy<Value = Message> {
+        any::<bool>().prop_flat_map(|v4| {
+            let update = (0..Part::ALL.len(), connections(v4), connections(v4)).prop_map(
+                |(part, added, removed)| Body::Update {
+                    part: Part::ALL[part],
+                    added,
+                    removed,
+                },
+            );
+            let orphan =
+                (any::<u32>(), connections(v4)).prop_map(|(holder, connections)| Body::Orphan {
+                    holder: Some(holder).filter(|node| *node != 0),
+                    connections,
+                });
+            let body = prop_oneof![
+                any::<u64>().prop_map(|since| Body::Hold { since }),
+                Just(Body::Release),
+                update,
+                orphan,
+            ];
+            (address(v4), body).prop_map(|(vip, body)| Message { vip, body })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(message in message()) {
+            prop_assert_eq!(Message::decode(&message.encode()).unwrap(), message);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Message::decode(&bytes);
+        }
+
+        #[test]
+        fn a_message_cut_short_or_too_long_is_an_error(
+            message in message(), cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = message.encode();
+            prop_assert!(Message::decode(&bytes[..cut.index(bytes.len())]).is_err());
+            bytes.push(0);
+            prop_assert!(Message::decode(&bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn the_form_is_fixed() {
+        let message = Message {
+            vip: "10.0.0.100".parse().unwrap(),
+            body: Body::Update {
+                part: Part::Change,
+                added: vec![Connection {
+                    client: "10.0.0.7".parse().unwrap(),
+                    client_port: 0x1234,
+                    server_port: 445,
+                }],
+                removed: vec![],
+            },
+        };
+        let bytes = [
+            1, 3, 4, 10, 0, 0, 100, 0, 0, 1, 10, 0, 0, 7, 0x12, 0x34, 1, 189, 0, 0,
+        ];
+        assert_eq!(message.encode(), bytes);
+    }
+
+    #[test]
+    fn long_lists_are_split_and_begin_and_end_once() {
+        let connections: Vec<_> = (0..2500)
+            .map(|port| Connection {
+                client: "fd00::1".parse().unwrap(),
+                client_port: port,
+                server_port: 2049,
+            })
+            .collect();
+        let parts: Vec<_> = all("fd00::2".parse().unwrap(), &connections)
+            .into_iter()
+            .map(|message| match message.body {
+                Body::Update { part, added, .. } => (part, added.len()),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(
+            parts,
+            [(Part::First, 1000), (Part::Next, 1000), (Part::Last, 500)]
+        );
+        assert_eq!(all("fd00::2".parse().unwrap(), &[]).len(), 1);
+        assert_eq!(
+            changes("fd00::2".parse().unwrap(), &connections, &connections).len(),
+            6
+        );
+    }
+}

@@ -1,0 +1,609 @@
+//! `storhaug-noded`: what the nodes must know of each other within
+//! milliseconds, without the shared file system and without Pacemaker.
+//!
+//! It learns the TCP connections of the virtual addresses on this node
+//! ([`arrivals`], [`sockets`]), tells the other nodes ([`group`], [`message`],
+//! [`table`]), makes the clients of an address that has moved here reconnect at
+//! once ([`tickle`], [`packet`]), and destroys the sockets to a node that is
+//! known to be dead ([`peers`], [`vigil`]). The agents ask it through a Unix
+//! socket ([`door`]). What is done about all that happens is decided in
+//! [`engine`], and carried out here, on one thread.
+
+pub mod arrivals;
+pub mod connection;
+pub mod door;
+pub mod engine;
+pub mod group;
+pub mod message;
+pub mod packet;
+pub mod peers;
+pub mod sockets;
+pub mod table;
+pub mod tickle;
+pub mod vigil;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use nix::sys::signal::{SigSet, Signal};
+use storhaug_agents::daemon::{Answer, Known, Question, Reset, Status, Tickled, Vip};
+
+use self::arrivals::{Arrivals, Counters};
+use self::connection::Connection;
+use self::engine::{Engine, Output, Ticket};
+use self::group::{Event, Group};
+use self::message::Message;
+use self::peers::Peers;
+use self::sockets::{End, Kernel, States};
+use crate::lost::Gone;
+
+/// How often the kernel is asked whether there are new connections.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long the listing of connections pauses for each unit of time that it
+/// takes, and at most: a busy host spends a twentieth of a core, unless it has
+/// so many connections that they would be known too late.
+const PAUSE: (u32, Duration) = (20, Duration::from_millis(150));
+
+/// How soon connections that were closed leave the table.
+const CLOSED: Duration = Duration::from_secs(1);
+
+/// How often connections are listed though nothing seems to have changed.
+const REPAIR: Duration = Duration::from_secs(10);
+
+/// How often the daemon looks at the clock when nothing happens.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How many resets of dead nodes' sockets are remembered for the status.
+const RESETS: usize = 32;
+
+/// How the daemon is to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where it listens.
+    pub socket: PathBuf,
+    /// Whether sockets to dead nodes are destroyed.
+    pub reset_dead_peers: bool,
+}
+
+/// Something happened.
+#[derive(Debug)]
+enum Happened {
+    Corosync(Event),
+    Asked(Question, SyncSender<Answer>),
+    Tickled {
+        vip: IpAddr,
+        ticket: Ticket,
+        clients: usize,
+        round: anyhow::Result<tickle::Round>,
+    },
+    Gone(u32, Gone),
+    Stopped,
+}
+
+/// Runs until SIGTERM or SIGINT. To be called before any thread is started.
+///
+/// # Errors
+/// The kernel cannot be asked, or another daemon runs already. That Corosync
+/// cannot be reached is no error.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals.thread_block()?;
+
+    let (sender, happened) = channel();
+    let mut daemon = Daemon::new(sender.clone(), options.reset_dead_peers)?;
+    let sink = sender.clone();
+    door::open(&options.socket, move |question, reply| {
+        let _ = sink.send(Happened::Asked(question, reply));
+    })?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            let _ = signals.wait();
+            let _ = sender.send(Happened::Stopped);
+        })?;
+    tracing::info!("listening at {}", options.socket.display());
+    daemon.serve(&happened);
+    tracing::info!("stopping");
+    drop(daemon);
+    std::fs::remove_file(&options.socket)
+        .with_context(|| format!("removing {}", options.socket.display()))
+}
+
+struct Daemon {
+    engine: Engine,
+    peers: Peers,
+    group: Group,
+    vigil: Option<Sender<Vec<u32>>>,
+    kernel: Kernel,
+    watch: Watch,
+    happened: Sender<Happened>,
+    me: Option<u32>,
+    replies: BTreeMap<Ticket, SyncSender<Answer>>,
+    tickets: u64,
+    /// The rounds of tickles under way: dropped, they end.
+    tickling: BTreeMap<IpAddr, Sender<Infallible>>,
+    tickled: BTreeMap<IpAddr, Tickled>,
+    resets: VecDeque<Reset>,
+}
+
+impl Daemon {
+    fn new(happened: Sender<Happened>, reset_dead_peers: bool) -> anyhow::Result<Self> {
+        let sink = happened.clone();
+        let vigil = if reset_dead_peers {
+            Some(vigil::start(move |node, gone| {
+                let _ = sink.send(Happened::Gone(node, gone));
+            })?)
+        } else {
+            None
+        };
+        let sink = happened.clone();
+        let group = Group::start(move |event| {
+            let _ = sink.send(Happened::Corosync(event));
+        })?;
+        Ok(Self {
+            engine: Engine::default(),
+            peers: Peers::default(),
+            group,
+            vigil,
+            kernel: Kernel::open()?,
+            watch: Watch::new()?,
+            happened,
+            me: None,
+            replies: BTreeMap::new(),
+            tickets: 0,
+            tickling: BTreeMap::new(),
+            tickled: BTreeMap::new(),
+            resets: VecDeque::new(),
+        })
+    }
+
+    fn serve(&mut self, happened: &Receiver<Happened>) {
+        loop {
+            let pause = if self.engine.watched().is_empty() {
+                IDLE
+            } else {
+                LOOK
+            };
+            match happened.recv_timeout(pause) {
+                Ok(Happened::Stopped) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(happened) => self.handle(happened),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.engine.tick(Instant::now());
+            self.learn();
+            self.carry_out();
+        }
+    }
+
+    fn handle(&mut self, happened: Happened) {
+        let now = Instant::now();
+        match happened {
+            Happened::Corosync(event) => self.corosync(event, now),
+            Happened::Asked(question, reply) => {
+                self.tickets += 1;
+                let ticket = Ticket(self.tickets);
+                self.replies.insert(ticket, reply);
+                self.asked(question, ticket, now);
+            }
+            Happened::Tickled {
+                vip,
+                ticket,
+                clients,
+                round,
+            } => {
+                self.tickled(vip, ticket, clients, round);
+            }
+            Happened::Gone(node, Gone::Fenced) => self.bury(node),
+            Happened::Gone(node, Gone::Left) => {
+                tracing::info!("node {node} left in good order");
+                self.peers.settled(node);
+            }
+            Happened::Stopped => {}
+        }
+    }
+
+    fn corosync(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Connected { me } => {
+                tracing::info!("connected to Corosync as node {me}");
+                self.me = Some(me);
+                self.engine.connected(me, now);
+            }
+            Event::Disconnected { reason } => {
+                if self.me.take().is_some() {
+                    tracing::warn!("Corosync is gone: {reason}");
+                    self.peers.members(false, &BTreeSet::new());
+                } else {
+                    tracing::debug!("Corosync is not there: {reason}");
+                }
+                self.engine.disconnected(now);
+            }
+            Event::Members {
+                members,
+                joined,
+                left,
+            } => {
+                tracing::info!("the group is {members:?}, joined {joined:?}, left {left:?}");
+                self.engine.members_changed(members, &joined, &left, now);
+            }
+            Event::Delivered { from, bytes } => match Message::decode(&bytes) {
+                Ok(message) => self.engine.delivered(from, &message, now),
+                Err(error) => tracing::warn!("reading a message of node {from}: {error:#}"),
+            },
+            Event::Quorum { quorate, members } => {
+                tracing::info!("the cluster is {members:?}, quorate: {quorate}");
+                self.peers.members(quorate, &members);
+                if let Some(vigil) = &self.vigil {
+                    let _ = vigil.send(self.peers.missing());
+                }
+            }
+            Event::Node {
+                id,
+                name,
+                addresses,
+            } => self.peers.learn(id, name, addresses),
+        }
+    }
+
+    fn asked(&mut self, question: Question, ticket: Ticket, now: Instant) {
+        match question {
+            Question::Hold { vip } => self.engine.hold(vip.to_canonical(), ticket, wall(), now),
+            Question::Tickle { vip, nic } => self.engine.tickle(vip.to_canonical(), nic, ticket),
+            Question::Release { vip } => self.engine.release(vip.to_canonical(), ticket, now),
+            Question::Known { vip } => {
+                let entry = self.engine.table().get(vip.to_canonical());
+                let holder = entry
+                    .and_then(|entry| entry.holder)
+                    .filter(|node| *node != 0);
+                let known = Known {
+                    clients: entry.map_or(0, |entry| entry.clients()),
+                    holder: holder.map(|node| self.peers.node(node)),
+                };
+                self.answer(ticket, Answer::Known(known));
+            }
+            Question::Status {} => {
+                let status = self.status();
+                self.answer(ticket, Answer::Status(Box::new(status)));
+            }
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        if let Some(reply) = self.replies.remove(&ticket) {
+            // Whoever asked may have gone.
+            let _ = reply.try_send(answer);
+        }
+    }
+
+    /// Does what the engine wants, until it wants nothing more.
+    fn carry_out(&mut self) {
+        loop {
+            let outputs = self.engine.outputs();
+            if outputs.is_empty() {
+                return;
+            }
+            for output in outputs {
+                self.carry_out_one(output);
+            }
+        }
+    }
+
+    fn carry_out_one(&mut self, output: Output) {
+        match output {
+            Output::Send(message) => self.group.send(message.encode()),
+            Output::Answer(ticket, answer) => self.answer(ticket, answer),
+            Output::Tickle {
+                ticket,
+                vip,
+                nic,
+                clients,
+            } => self.tickle(ticket, vip, nic, clients),
+            Output::Hush(vip) => drop(self.tickling.remove(&vip)),
+            Output::ListFinally(vip) => {
+                let connections = match list(&mut self.kernel, &[vip]) {
+                    Ok(mut lists) => lists.remove(&vip).unwrap_or_default(),
+                    Err(error) => {
+                        tracing::warn!("listing the last connections of {vip}: {error:#}");
+                        let entry = self.engine.table().get(vip);
+                        entry
+                            .map(|entry| entry.live().into_iter().collect())
+                            .unwrap_or_default()
+                    }
+                };
+                self.engine.final_list(vip, &connections, Instant::now());
+            }
+            Output::Look(vip) => match here(vip) {
+                Ok(here) => self.engine.looked(vip, here, wall(), Instant::now()),
+                Err(error) => tracing::warn!("looking for {vip}: {error:#}"),
+            },
+            Output::Sweep { vip, ticket } => {
+                let answer = match self.sweep(vip) {
+                    Ok(sockets) => Answer::Released { sockets },
+                    Err(error) => Answer::Refused {
+                        reason: format!("{error:#}"),
+                    },
+                };
+                if let Answer::Refused { reason } = &answer {
+                    tracing::warn!("{reason}");
+                }
+                if let Some(ticket) = ticket {
+                    self.answer(ticket, answer);
+                }
+            }
+        }
+    }
+
+    /// Destroys the sockets of an address that this node does not have.
+    fn sweep(&mut self, vip: IpAddr) -> anyhow::Result<usize> {
+        let context = || format!("destroying the sockets of {vip}");
+        if here(vip).with_context(context)? {
+            anyhow::bail!("{vip} is still on this node: its sockets are left alone");
+        }
+        let sockets = self
+            .kernel
+            .sweep(End::Local, &[vip])
+            .with_context(context)?;
+        if sockets > 0 {
+            tracing::info!("{vip}: {sockets} sockets destroyed");
+        }
+        Ok(sockets)
+    }
+
+    fn tickle(&mut self, ticket: Ticket, vip: IpAddr, nic: String, clients: Vec<Connection>) {
+        let (running, cancelled) = channel();
+        // Ends the rounds that are under way, if the address was here before.
+        self.tickling.insert(vip, running);
+        let at = wall();
+        let count = clients.len();
+        self.tickled.insert(
+            vip,
+            Tickled {
+                at,
+                clients: count,
+                packets: 0,
+                first_round_us: 0,
+            },
+        );
+        let happened = self.happened.clone();
+        let rounds = move || {
+            tickle::rounds(vip, &nic, &clients, &cancelled, |round| {
+                let _ = happened.send(Happened::Tickled {
+                    vip,
+                    ticket,
+                    clients: count,
+                    round,
+                });
+            });
+        };
+        if let Err(error) = std::thread::Builder::new()
+            .name("tickle".into())
+            .spawn(rounds)
+        {
+            let reason = format!("tickling the clients of {vip}: {error}");
+            self.answer(ticket, Answer::Refused { reason });
+        }
+    }
+
+    fn tickled(
+        &mut self,
+        vip: IpAddr,
+        ticket: Ticket,
+        clients: usize,
+        round: anyhow::Result<tickle::Round>,
+    ) {
+        let answer = match round {
+            Ok(round) => {
+                if let Some(tickled) = self.tickled.get_mut(&vip) {
+                    tickled.packets += round.packets;
+                    if round.number == 0 {
+                        tickled.first_round_us =
+                            u64::try_from(round.took.as_micros()).unwrap_or(u64::MAX);
+                    }
+                }
+                tracing::info!(
+                    "{vip}: round {} of tickles to {clients} clients in {:?}, {} packets not sent",
+                    round.number + 1,
+                    round.took,
+                    round.unsent,
+                );
+                Answer::Tickled { clients }
+            }
+            Err(error) => {
+                let reason = format!("tickling the clients of {vip}: {error:#}");
+                tracing::warn!("{reason}");
+                Answer::Refused { reason }
+            }
+        };
+        self.answer(ticket, answer);
+    }
+
+    /// A node is dead: destroys the sockets to it.
+    fn bury(&mut self, node: u32) {
+        let sockets = own_addresses().and_then(|own| {
+            let addresses = self.peers.dead(node, &own);
+            if addresses.is_empty() {
+                return Ok(None);
+            }
+            tracing::info!("node {node} is dead: destroying the sockets to {addresses:?}");
+            self.kernel.sweep(End::Remote, &addresses).map(Some)
+        });
+        match sockets {
+            Ok(Some(sockets)) => {
+                tracing::info!("{sockets} sockets to node {node} destroyed");
+                self.resets.truncate(RESETS - 1);
+                let node = self.peers.node(node);
+                self.resets.push_front(Reset {
+                    node,
+                    at: wall(),
+                    sockets,
+                });
+            }
+            Ok(None) => tracing::info!("node {node} is dead, and nothing is to be done about it"),
+            Err(error) => tracing::warn!("destroying the sockets to node {node}: {error:#}"),
+        }
+    }
+
+    /// Lists the connections, if it is time to.
+    fn learn(&mut self) {
+        let watched = self.engine.watched();
+        if !self.watch.due(&watched, Instant::now()) {
+            return;
+        }
+        let began = Instant::now();
+        match list(&mut self.kernel, &watched) {
+            Ok(lists) => {
+                for (vip, connections) in lists {
+                    self.engine.listed(vip, &connections);
+                }
+            }
+            Err(error) => tracing::warn!("listing connections: {error:#}"),
+        }
+        self.watch.listed(watched, began, began.elapsed());
+    }
+
+    fn status(&self) -> Status {
+        let node = |id: Option<u32>| id.filter(|id| *id != 0).map(|id| self.peers.node(id));
+        let vips = self.engine.table().iter().map(|(address, entry)| Vip {
+            address: *address,
+            holder: node(entry.holder),
+            since: entry.since,
+            previous: node(entry.previous),
+            clients: entry.clients(),
+            tickled: self.tickled.get(address).cloned(),
+        });
+        Status {
+            node: node(self.me),
+            group: self
+                .engine
+                .members()
+                .iter()
+                .map(|id| self.peers.node(*id))
+                .collect(),
+            quorate: self.peers.quorate(),
+            vips: vips.collect(),
+            resets: self.resets.iter().rev().cloned().collect(),
+        }
+    }
+}
+
+/// When to list the connections.
+struct Watch {
+    arrivals: Arrivals,
+    /// What the counters said when it was last looked.
+    seen: Counters,
+    /// The addresses that were last listed.
+    listed: Vec<IpAddr>,
+    /// Connections have come since the last list.
+    new: bool,
+    /// One may have been counted but not established yet when that was taken.
+    confirm: bool,
+    /// When the last list was begun.
+    last: Instant,
+    /// Not before then, however new.
+    rest: Instant,
+}
+
+impl Watch {
+    fn new() -> anyhow::Result<Self> {
+        let arrivals = Arrivals::open()?;
+        let (seen, now) = (arrivals.read()?, Instant::now());
+        let listed = Vec::new();
+        Ok(Self {
+            arrivals,
+            seen,
+            listed,
+            new: false,
+            confirm: false,
+            last: now,
+            rest: now,
+        })
+    }
+
+    /// Whether the connections of these addresses are to be listed now.
+    fn due(&mut self, vips: &[IpAddr], now: Instant) -> bool {
+        if vips.is_empty() || now < self.rest {
+            return false;
+        }
+        let age = now.duration_since(self.last);
+        match self.arrivals.read() {
+            Ok(counters) => {
+                if counters.opened != self.seen.opened {
+                    self.new = true;
+                    self.confirm = true;
+                }
+                self.seen.opened = counters.opened;
+                // Otherwise it is seen again later.
+                if counters.established >= self.seen.established || age >= CLOSED {
+                    self.new |= counters.established < self.seen.established;
+                    self.seen.established = counters.established;
+                }
+            }
+            Err(error) => {
+                tracing::warn!("{error:#}");
+                self.new = true;
+            }
+        }
+        self.new || self.listed != vips || age >= REPAIR
+    }
+
+    fn listed(&mut self, vips: Vec<IpAddr>, began: Instant, took: Duration) {
+        self.listed = vips;
+        self.new = std::mem::take(&mut self.confirm);
+        self.last = began;
+        self.rest = Instant::now() + (took * PAUSE.0).min(PAUSE.1);
+    }
+}
+
+/// The established connections of each of `vips`, by address.
+fn list(
+    kernel: &mut Kernel,
+    vips: &[IpAddr],
+) -> anyhow::Result<BTreeMap<IpAddr, BTreeSet<Connection>>> {
+    let mut lists: BTreeMap<IpAddr, Vec<Connection>> =
+        vips.iter().map(|vip| (*vip, Vec::new())).collect();
+    kernel.list(End::Local, vips, States::Established, |socket| {
+        if let Some(list) = lists.get_mut(&socket.local) {
+            list.push(Connection {
+                client: socket.remote,
+                client_port: socket.remote_port,
+                server_port: socket.local_port,
+            });
+        }
+    })?;
+    Ok(lists
+        .into_iter()
+        .map(|(vip, list)| (vip, list.into_iter().collect()))
+        .collect())
+}
+
+/// The addresses of this host.
+fn own_addresses() -> anyhow::Result<BTreeSet<IpAddr>> {
+    let interfaces = nix::ifaddrs::getifaddrs().context("listing this node's addresses")?;
+    let address = |address: nix::sys::socket::SockaddrStorage| {
+        let v4 = address.as_sockaddr_in().map(|address| address.ip().into());
+        v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().into()))
+    };
+    Ok(interfaces
+        .filter_map(|interface| interface.address.and_then(address))
+        .collect())
+}
+
+fn here(vip: IpAddr) -> anyhow::Result<bool> {
+    Ok(own_addresses()?.contains(&vip))
+}
+
+/// Milliseconds since 1970.
+fn wall() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

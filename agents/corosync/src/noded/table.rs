@@ -1,0 +1,248 @@
+//! What this node knows of every virtual address: who holds it, and which
+//! connections it has.
+//!
+//! Only the holder of an address says what connections it has. When it changes
+//! hands, the connections of the one before are kept for a while beside those
+//! of the new one, so that a second failover shortly after the first tickles
+//! the clients that the first did not reach.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::connection::Connection;
+use super::message::Part;
+
+/// How long the connections of an earlier holder are kept, once there is a new
+/// one: a client that did not answer three rounds of tickles in that time and
+/// sent nothing by itself is not there.
+const INHERITED: Duration = Duration::from_secs(60);
+
+/// How long an address that nobody holds is remembered: longer than any
+/// failover, and than an administrator who stopped it to look at something.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// All addresses.
+#[derive(Debug, Default)]
+pub struct Table(BTreeMap<IpAddr, Entry>);
+
+/// One address.
+#[derive(Debug, Default)]
+pub struct Entry {
+    /// The node that holds it.
+    pub holder: Option<u32>,
+    /// Since when, in milliseconds after 1970.
+    pub since: Option<u64>,
+    /// The node that held it before.
+    pub previous: Option<u32>,
+    /// The connections that the holder has; of the last holder, if there is none.
+    live: BTreeSet<Connection>,
+    /// The connections of earlier holders.
+    inherited: BTreeSet<Connection>,
+    /// The holder's connections as far as they have been told anew.
+    retold: Option<BTreeSet<Connection>>,
+    /// When the present holder, or the time without one, began.
+    changed: Option<Instant>,
+}
+
+impl Table {
+    /// The addresses, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&IpAddr, &Entry)> {
+        self.0.iter()
+    }
+
+    /// An address, if anything is known of it.
+    pub fn get(&self, vip: IpAddr) -> Option<&Entry> {
+        self.0.get(&vip)
+    }
+
+    /// An address, known from now on.
+    pub fn entry(&mut self, vip: IpAddr) -> &mut Entry {
+        self.0.entry(vip).or_default()
+    }
+
+    /// A node is gone from the group, and holds nothing any more.
+    pub fn gone(&mut self, node: u32, now: Instant) {
+        for entry in self.0.values_mut() {
+            entry.release(node, now);
+        }
+    }
+
+    /// Forgets what is too old to be of use.
+    pub fn forget(&mut self, now: Instant) {
+        self.0.retain(|_, entry| {
+            let age = entry
+                .changed
+                .map_or(Duration::ZERO, |changed| now.duration_since(changed));
+            if entry.holder.is_some() && age >= INHERITED {
+                entry.inherited = BTreeSet::new();
+            }
+            entry.holder.is_some() || age < ABANDONED
+        });
+    }
+}
+
+impl Entry {
+    /// `node` holds the address. Nothing happens if it did already.
+    pub fn hold(&mut self, node: u32, since: u64, now: Instant) {
+        if self.holder == Some(node) {
+            return;
+        }
+        if self.holder.is_some() {
+            self.previous = self.holder;
+        }
+        self.holder = Some(node);
+        self.since = Some(since);
+        self.changed = Some(now);
+        self.retold = None;
+        self.inherited.append(&mut self.live);
+    }
+
+    /// `node` does not hold the address any more. Nothing happens if it did not.
+    pub fn release(&mut self, node: u32, now: Instant) {
+        if self.holder == Some(node) {
+            self.previous = self.holder.take();
+            self.since = None;
+            self.changed = Some(now);
+            self.retold = None;
+        }
+    }
+
+    /// The holder has said something about its connections.
+    pub fn update(&mut self, part: Part, added: &[Connection], removed: &[Connection]) {
+        if part == Part::Inherited {
+            self.inherited
+                .extend(added.iter().filter(|c| !self.live.contains(c)));
+            return;
+        }
+        if part.begins() {
+            self.retold = Some(BTreeSet::new());
+        }
+        for connection in removed {
+            self.live.remove(connection);
+            self.inherited.remove(connection);
+            if let Some(retold) = &mut self.retold {
+                retold.remove(connection);
+            }
+        }
+        for connection in added {
+            self.live.insert(*connection);
+            self.inherited.remove(connection);
+            if let Some(retold) = &mut self.retold {
+                retold.insert(*connection);
+            }
+        }
+        if part.ends()
+            && let Some(retold) = self.retold.take()
+        {
+            self.live = retold;
+        }
+    }
+
+    /// Another node remembers these of an address that nobody holds. Nothing
+    /// happens if somebody does.
+    pub fn orphan(&mut self, holder: Option<u32>, connections: &[Connection], now: Instant) {
+        if self.holder.is_none() {
+            self.previous = self.previous.or(holder);
+            self.changed = self.changed.or(Some(now));
+            self.inherited
+                .extend(connections.iter().filter(|c| !self.live.contains(c)));
+        }
+    }
+
+    /// What is different in `now` from what the holder had: added, removed.
+    pub fn differs(&self, now: &BTreeSet<Connection>) -> (Vec<Connection>, Vec<Connection>) {
+        let added = now.difference(&self.live).copied().collect();
+        let removed = self.live.difference(now).copied().collect();
+        (added, removed)
+    }
+
+    /// The connections that the holder has.
+    pub fn live(&self) -> Vec<Connection> {
+        self.live.iter().copied().collect()
+    }
+
+    /// The connections of earlier holders that the present one does not have.
+    pub fn inherited(&self) -> Vec<Connection> {
+        self.inherited.iter().copied().collect()
+    }
+
+    /// How many connections are known.
+    pub fn clients(&self) -> usize {
+        self.live.len() + self.inherited.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(port: u16) -> Connection {
+        Connection {
+            client: "10.0.0.7".parse().unwrap(),
+            client_port: port,
+            server_port: 445,
+        }
+    }
+
+    #[test]
+    fn the_list_is_not_used_up_by_a_failover() {
+        let now = Instant::now();
+        let mut entry = Entry::default();
+        entry.hold(1, 0, now);
+        entry.update(Part::Change, &[connection(1), connection(2)], &[]);
+        entry.release(1, now);
+        entry.hold(2, 0, now);
+        entry.update(Part::Change, &[connection(2), connection(3)], &[]);
+        assert_eq!(entry.live(), [connection(2), connection(3)]);
+        assert_eq!(entry.inherited(), [connection(1)]);
+        entry.release(2, now);
+        entry.hold(3, 0, now);
+        assert_eq!(
+            entry.inherited(),
+            [connection(1), connection(2), connection(3)]
+        );
+        assert_eq!((entry.holder, entry.previous), (Some(3), Some(2)));
+    }
+
+    #[test]
+    fn earlier_connections_are_forgotten_after_a_while_and_only_with_a_new_holder() {
+        let now = Instant::now();
+        let vip = "10.0.0.100".parse().unwrap();
+        let mut table = Table::default();
+        table.entry(vip).hold(1, 0, now);
+        table.entry(vip).update(Part::Only, &[connection(1)], &[]);
+        table.gone(1, now);
+        table.forget(now + INHERITED);
+        assert_eq!(table.entry(vip).clients(), 1);
+        table.entry(vip).hold(2, 0, now);
+        table.forget(now + INHERITED);
+        assert_eq!(table.entry(vip).clients(), 0);
+        table.gone(2, now);
+        table.forget(now + ABANDONED);
+        assert!(table.get(vip).is_none());
+    }
+
+    #[test]
+    fn telling_all_again_replaces_at_the_end_and_loses_nothing_before() {
+        let mut entry = Entry::default();
+        entry.hold(1, 0, Instant::now());
+        entry.update(Part::Change, &[connection(1), connection(2)], &[]);
+        entry.update(Part::First, &[connection(3)], &[]);
+        assert_eq!(entry.live(), [connection(1), connection(2), connection(3)]);
+        entry.update(Part::Change, &[connection(4)], &[]);
+        entry.update(Part::Last, &[connection(2)], &[]);
+        assert_eq!(entry.live(), [connection(2), connection(3), connection(4)]);
+    }
+
+    #[test]
+    fn orphans_do_not_touch_an_address_that_is_held() {
+        let now = Instant::now();
+        let mut entry = Entry::default();
+        entry.orphan(Some(1), &[connection(1)], now);
+        assert_eq!((entry.clients(), entry.previous), (1, Some(1)));
+        entry.hold(2, 0, now);
+        entry.orphan(Some(1), &[connection(2)], now);
+        assert_eq!(entry.inherited(), [connection(1)]);
+    }
+}

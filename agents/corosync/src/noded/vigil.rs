@@ -1,0 +1,72 @@
+//! Waits until Pacemaker knows that a missing node is dead.
+//!
+//! Its record is read by a process, so this has a thread of its own; it is read
+//! only while a node is missing.
+
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use storhaug_agents::deadline::Deadline;
+use storhaug_agents::exec::Host;
+
+use crate::lost::{Gone, Lost};
+
+/// How often the record is read at first: a fencing is seen within 100 ms.
+const OFTEN: Duration = Duration::from_millis(50);
+
+/// How long it is read often: what takes longer than this waits for an
+/// administrator.
+const SOON: Duration = Duration::from_secs(120);
+
+/// How often it is read after that.
+const SELDOM: Duration = Duration::from_secs(2);
+
+/// How long one reading may take.
+const READING: Duration = Duration::from_secs(5);
+
+/// Starts the thread, which is told which nodes are missing, and tells `sink`
+/// how one of them went.
+pub fn start(sink: impl Fn(u32, Gone) + Send + 'static) -> anyhow::Result<Sender<Vec<u32>>> {
+    let (sender, receiver) = channel::<Vec<u32>>();
+    std::thread::Builder::new()
+        .name("vigil".into())
+        .spawn(move || {
+            let mut missing: Vec<u32> = Vec::new();
+            let mut began = Instant::now();
+            loop {
+                let told = if missing.is_empty() {
+                    receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
+                } else {
+                    receiver.recv_timeout(if began.elapsed() < SOON {
+                        OFTEN
+                    } else {
+                        SELDOM
+                    })
+                };
+                match told {
+                    Ok(now) => {
+                        if now.iter().any(|node| !missing.contains(node)) {
+                            began = Instant::now();
+                        }
+                        missing = now;
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+                if missing.is_empty() {
+                    continue;
+                }
+                match Lost::read(&Host, Deadline::after(READING)) {
+                    Ok(lost) => missing.retain(|node| match lost.gone(*node) {
+                        Some(gone) => {
+                            sink(*node, gone);
+                            false
+                        }
+                        None => true,
+                    }),
+                    Err(error) => tracing::debug!("{error:#}"),
+                }
+            }
+        })?;
+    Ok(sender)
+}
