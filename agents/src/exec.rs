@@ -28,9 +28,10 @@ use nix::{
 
 use crate::deadline::Deadline;
 
-/// How long a killed process may take to be gone. One that hangs in the kernel
+/// How long a killed process may take to be gone; within what an action's
+/// deadline leaves until Pacemaker's timeout. A process that hangs in the kernel
 /// takes for ever and is left behind.
-const REAP: Duration = Duration::from_millis(500);
+const REAP: Duration = Duration::from_millis(250);
 
 /// How much of a process's standard error is repeated in an error.
 const QUOTED: usize = 600;

@@ -1,7 +1,10 @@
 //! Where an agent says something: the system log, and standard error, which
 //! Pacemaker repeats in its own log when an action fails.
 
-use std::os::unix::net::UnixDatagram;
+use std::{
+    io::{self, Write},
+    os::unix::net::UnixDatagram,
+};
 
 use super::Ctx;
 
@@ -21,7 +24,7 @@ const DAEMON: u8 = 3;
 
 pub(super) fn write(ctx: &Ctx, level: Level, message: &str) {
     let message = one_line(message);
-    eprintln!("{message}");
+    complain(&message);
     let tag = ctx
         .environment
         .get("OCF_RESOURCE_TYPE")
@@ -35,6 +38,12 @@ pub(super) fn write(ctx: &Ctx, level: Level, message: &str) {
             .set_nonblocking(true)
             .and_then(|()| socket.send_to(datagram.as_bytes(), ctx.path("/dev/log")));
     }
+}
+
+/// Writes a line to standard error, if anybody listens there: `eprintln` panics
+/// where nobody does, and would make a failure of any action.
+pub(super) fn complain(line: &str) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Text as one line: the log and the exit reason have no more.

@@ -18,7 +18,10 @@ use std::{
 
 use anyhow::anyhow;
 
-use super::{Agent, Code, Ctx, Failure, Level, Params, State, journal::one_line};
+use super::{
+    Agent, Code, Ctx, Failure, Level, Params, State,
+    journal::{complain, one_line},
+};
 use crate::{
     deadline::Deadline,
     exec::{Host, Runner},
@@ -63,13 +66,14 @@ pub fn main<A: Agent>() -> ExitCode {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     // The API says that arguments after the action are to be ignored.
+    let action = std::env::args_os().nth(1);
     let call = Invocation {
-        action: std::env::args().nth(1),
+        action: action.map(|action| action.to_string_lossy().into_owned()),
         environment,
     };
-    // The default hook would print the panic before, and instead of, a reason
-    // that Pacemaker shows.
-    panic::set_hook(Box::new(|_| {}));
+    // Where it happened is for the log; the reason, which Pacemaker shows,
+    // follows when the panic has been caught. The default hook may panic itself.
+    panic::set_hook(Box::new(|panic| complain(&one_line(&panic.to_string()))));
     let machine = Machine {
         runner: &Host,
         root: Path::new("/"),
@@ -133,7 +137,10 @@ fn act<A: Agent>(action: &str, call: &Invocation, machine: Machine) -> Result<Co
         environment: &call.environment,
     };
 
-    let _watchdog = Watchdog::set(ctx.deadline.left() + margin(timeout) / 2, action, timeout);
+    // After a command that cannot be killed was waited for, so that the reason
+    // names it.
+    let late = margin(timeout) * 3 / 4;
+    let _watchdog = Watchdog::set(ctx.deadline.left() + late, action, timeout);
     panic::catch_unwind(AssertUnwindSafe(|| verb::<A>(action, &ctx)))
         .unwrap_or_else(|panic| Err(anyhow!("internal error: {}", message(&*panic)).into()))
 }
@@ -197,12 +204,14 @@ impl Watchdog {
         let (done, over) = mpsc::channel::<()>();
         let reason =
             format!("{action} is stuck, and was given up before its {timeout:?} were over");
-        thread::spawn(move || {
+        let watch = move || {
             if over.recv_timeout(after) == Err(mpsc::RecvTimeoutError::Timeout) {
                 exit_reason(&reason);
                 std::process::exit(i32::from(u8::from(Code::ErrGeneric)));
             }
-        });
+        };
+        // A machine that has no thread to spare needs its stops all the more.
+        let _ = thread::Builder::new().spawn(watch);
         Self(done)
     }
 }
@@ -213,7 +222,7 @@ fn exit_reason(reason: &str) {
     let end = (0..=REASON.min(reason.len()))
         .rev()
         .find(|&end| reason.is_char_boundary(end));
-    eprintln!("ocf-exit-reason:{}", &reason[..end.unwrap_or(0)]);
+    complain(&format!("ocf-exit-reason:{}", &reason[..end.unwrap_or(0)]));
 }
 
 fn message(panic: &(dyn Any + Send)) -> &str {
