@@ -217,15 +217,16 @@ impl Runner for Host {
         let mut expression = duct::cmd(program, args)
             .stdout_file(stdout.try_clone()?)
             .stderr_file(stderr.try_clone()?)
-            .env("LC_ALL", "C.UTF-8")
             .before_spawn(|command| {
                 command.process_group(0);
                 Ok(())
             })
             .unchecked();
-        for (name, value) in &cmd.env {
+        // With duct, what is set first wins.
+        for (name, value) in cmd.env.iter().rev() {
             expression = expression.env(name, value);
         }
+        expression = expression.env("LC_ALL", "C.UTF-8");
         expression = match &cmd.stdin {
             Some(bytes) => {
                 let mut stdin = memory()?;
@@ -314,6 +315,15 @@ mod tests {
                 .text(),
             "secret"
         );
+    }
+
+    #[test]
+    fn the_last_value_of_a_variable_counts() {
+        let cmd = Cmd::new("printenv").args(["LC_ALL", "X"]);
+        let cmd = cmd.env("X", "first").env("X", "last");
+        assert_eq!(Host.run(&cmd, soon()).unwrap().text(), "C.UTF-8\nlast\n");
+        let cmd = cmd.env("LC_ALL", "C");
+        assert_eq!(Host.run(&cmd, soon()).unwrap().text(), "C\nlast\n");
     }
 
     #[test]

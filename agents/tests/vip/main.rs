@@ -9,10 +9,12 @@ mod noded;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lan::{Lan, NODE, Vip, address, addresses, mac, minute, neighbour, run, sysctl};
 use nix::mount::{MsFlags, mount};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use storhaug_agents::deadline::until;
 
 const FOUR: &str = "10.9.0.100";
@@ -473,4 +475,36 @@ fn an_address_may_be_on_the_loopback_interface() {
     vip.deep_monitor().ok();
     vip.stop().ok();
     vip.probe().not_running();
+}
+
+#[test]
+fn ocf_tester_is_content() {
+    let _lan = Lan::new();
+    for ip in [FOUR, SIX] {
+        let agent = env!("CARGO_BIN_EXE_vip");
+        let said = run(&format!("ocf-tester -n vip1 -o ip={ip} {agent}"));
+        assert!(said.ends_with("passed all tests\n"), "{said}");
+        assert_eq!(addresses(), with(&[]));
+    }
+}
+
+/// A system call that does not return: here because the kernel's switch is a
+/// pipe that nobody reads. What is left of the timeout is enough for a reason.
+#[test]
+fn a_stuck_action_leaves_a_reason_before_its_timeout() {
+    let _lan = Lan::new();
+    let pipe = Path::new("/run/pipe");
+    mkfifo(pipe, Mode::S_IRWXU).unwrap();
+    let switch = "/proc/sys/net/ipv4/conf/eth0/promote_secondaries";
+    let nothing = None::<&str>;
+    mount(Some(pipe), switch, nothing, MsFlags::MS_BIND, nothing).unwrap();
+    for ip in ["192.0.2.1/24", "192.0.2.2/24"] {
+        run(&format!("ip addr add {ip} dev eth0"));
+    }
+    let began = Instant::now();
+    let timeout = ("OCF_RESKEY_CRM_meta_timeout", "3000");
+    let stop = Vip::new("192.0.2.1").call("stop", &[timeout]);
+    stop.fails(1, &["stop is stuck", "3s"]);
+    // Without the watchdog it is the test that gives up, after a minute.
+    assert!(began.elapsed() < Duration::from_secs(30), "{stop:?}");
 }
