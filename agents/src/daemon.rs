@@ -65,6 +65,8 @@ pub enum Question {
     Known { vip: IpAddr },
     /// Everything that the daemon knows of itself.
     Status {},
+    /// These are the agent's parameters.
+    Configure { reset_dead_peers: bool },
 }
 
 /// What it answers.
@@ -82,6 +84,8 @@ pub enum Answer {
     Known(Known),
     /// The daemon's state.
     Status(Box<Status>),
+    /// The parameters are taken over.
+    Configured {},
     /// The question could not be answered, and why.
     Refused { reason: String },
 }
@@ -116,6 +120,8 @@ pub struct Status {
     pub group: Vec<Node>,
     /// Whether this node's part of the cluster has quorum.
     pub quorate: bool,
+    /// Whether sockets to dead nodes are destroyed.
+    pub reset_dead_peers: bool,
     /// The addresses, in order.
     pub vips: Vec<Vip>,
     /// Sockets to dead nodes that were destroyed here, newest last.
@@ -228,6 +234,18 @@ impl Daemon {
     pub fn status(&self, deadline: Deadline) -> anyhow::Result<Status> {
         match self.ask(&Question::Status {}, deadline)? {
             Answer::Status(status) => Ok(*status),
+            other => self.surprised(&other),
+        }
+    }
+
+    /// Sets whether sockets to dead nodes are destroyed; they are, until told
+    /// otherwise.
+    ///
+    /// # Errors
+    /// The daemon does not answer by `deadline`.
+    pub fn configure(&self, reset_dead_peers: bool, deadline: Deadline) -> anyhow::Result<()> {
+        match self.ask(&Question::Configure { reset_dead_peers }, deadline)? {
+            Answer::Configured {} => Ok(()),
             other => self.surprised(&other),
         }
     }

@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod deadline;
 pub mod exec;
 pub mod netlink;
+pub mod noded;
 pub mod ocf;
 pub mod systemd;
 pub mod vip;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use storhaug_agents::daemon::SOCKET;
-use storhaug_corosync::noded::{Options, run};
+use storhaug_corosync::noded::run;
 use tracing_subscriber::EnvFilter;
 
 /// Knows the clients of the cluster's virtual addresses on every node, makes
@@ -17,10 +17,6 @@ struct Arguments {
     /// Where to listen for the resource agents.
     #[arg(long, value_name = "PATH", default_value = SOCKET)]
     socket: PathBuf,
-
-    /// Leave the sockets to dead nodes alone.
-    #[arg(long)]
-    keep_dead_peers: bool,
 
     /// What to log: error, warn, info, debug.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
@@ -37,11 +33,7 @@ fn main() -> ExitCode {
         .with_ansi(false)
         .with_target(false)
         .init();
-    let options = Options {
-        socket: arguments.socket,
-        reset_dead_peers: !arguments.keep_dead_peers,
-    };
-    match run(&options) {
+    match run(&arguments.socket) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");

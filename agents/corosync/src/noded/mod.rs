@@ -25,7 +25,7 @@ pub mod vigil;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -62,15 +62,6 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How many resets of dead nodes' sockets are remembered for the status.
 const RESETS: usize = 32;
 
-/// How the daemon is to run.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Where it listens.
-    pub socket: PathBuf,
-    /// Whether sockets to dead nodes are destroyed.
-    pub reset_dead_peers: bool,
-}
-
 /// Something happened.
 #[derive(Debug)]
 enum Happened {
@@ -86,21 +77,21 @@ enum Happened {
     Stopped,
 }
 
-/// Runs until SIGTERM or SIGINT. To be called before any thread is started.
+/// Listens at `socket` and runs until SIGTERM or SIGINT. To be called before any thread is started.
 ///
 /// # Errors
 /// The kernel cannot be asked, or another daemon runs already. That Corosync
 /// cannot be reached is no error.
-pub fn run(options: &Options) -> anyhow::Result<()> {
+pub fn run(socket: &Path) -> anyhow::Result<()> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);
     signals.thread_block()?;
 
     let (sender, happened) = channel();
-    let mut daemon = Daemon::new(sender.clone(), options.reset_dead_peers)?;
+    let mut daemon = Daemon::new(sender.clone())?;
     let sink = sender.clone();
-    door::open(&options.socket, move |question, reply| {
+    door::open(socket, move |question, reply| {
         let _ = sink.send(Happened::Asked(question, reply));
     })?;
     std::thread::Builder::new()
@@ -109,19 +100,20 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             let _ = signals.wait();
             let _ = sender.send(Happened::Stopped);
         })?;
-    tracing::info!("listening at {}", options.socket.display());
+    tracing::info!("listening at {}", socket.display());
     daemon.serve(&happened);
     tracing::info!("stopping");
     drop(daemon);
-    std::fs::remove_file(&options.socket)
-        .with_context(|| format!("removing {}", options.socket.display()))
+    std::fs::remove_file(socket).with_context(|| format!("removing {}", socket.display()))
 }
 
 struct Daemon {
     engine: Engine,
     peers: Peers,
     group: Group,
-    vigil: Option<Sender<Vec<u32>>>,
+    /// Is told which nodes are missing.
+    vigil: Sender<Vec<u32>>,
+    reset_dead_peers: bool,
     kernel: Kernel,
     watch: Watch,
     happened: Sender<Happened>,
@@ -135,15 +127,11 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(happened: Sender<Happened>, reset_dead_peers: bool) -> anyhow::Result<Self> {
+    fn new(happened: Sender<Happened>) -> anyhow::Result<Self> {
         let sink = happened.clone();
-        let vigil = if reset_dead_peers {
-            Some(vigil::start(move |node, gone| {
-                let _ = sink.send(Happened::Gone(node, gone));
-            })?)
-        } else {
-            None
-        };
+        let vigil = vigil::start(move |node, gone| {
+            let _ = sink.send(Happened::Gone(node, gone));
+        })?;
         let sink = happened.clone();
         let group = Group::start(move |event| {
             let _ = sink.send(Happened::Corosync(event));
@@ -153,6 +141,7 @@ impl Daemon {
             peers: Peers::default(),
             group,
             vigil,
+            reset_dead_peers: true,
             kernel: Kernel::open()?,
             watch: Watch::new()?,
             happened,
@@ -201,7 +190,8 @@ impl Daemon {
             } => {
                 self.tickled(vip, ticket, clients, round);
             }
-            Happened::Gone(node, Gone::Fenced) => self.bury(node),
+            Happened::Gone(node, Gone::Fenced) if self.reset_dead_peers => self.bury(node),
+            Happened::Gone(_, Gone::Fenced) => {}
             Happened::Gone(node, Gone::Left) => {
                 tracing::info!("node {node} left in good order");
                 self.peers.settled(node);
@@ -241,9 +231,7 @@ impl Daemon {
             Event::Quorum { quorate, members } => {
                 tracing::info!("the cluster is {members:?}, quorate: {quorate}");
                 self.peers.members(quorate, &members);
-                if let Some(vigil) = &self.vigil {
-                    let _ = vigil.send(self.peers.missing());
-                }
+                self.watch_over_the_missing();
             }
             Event::Node {
                 id,
@@ -269,11 +257,26 @@ impl Daemon {
                 };
                 self.answer(ticket, Answer::Known(known));
             }
+            Question::Configure { reset_dead_peers } => {
+                self.reset_dead_peers = reset_dead_peers;
+                self.watch_over_the_missing();
+                self.answer(ticket, Answer::Configured {});
+            }
             Question::Status {} => {
                 let status = self.status();
                 self.answer(ticket, Answer::Status(Box::new(status)));
             }
         }
+    }
+
+    fn watch_over_the_missing(&self) {
+        let missing = if self.reset_dead_peers {
+            self.peers.missing()
+        } else {
+            Vec::new()
+        };
+        // The thread lives as long as this.
+        let _ = self.vigil.send(missing);
     }
 
     fn answer(&mut self, ticket: Ticket, answer: Answer) {
@@ -488,6 +491,7 @@ impl Daemon {
                 .map(|id| self.peers.node(*id))
                 .collect(),
             quorate: self.peers.quorate(),
+            reset_dead_peers: self.reset_dead_peers,
             vips: vips.collect(),
             resets: self.resets.iter().rev().cloned().collect(),
         }
