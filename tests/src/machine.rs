@@ -91,7 +91,7 @@ impl Machine {
         machines
             .get(&self.name)
             .and_then(|machine| machine.init)
-            .with_context(|| format!("{} is off", self.name))
+            .with_context(|| format!("{} is not running", self.name))
     }
 
     /// Copies a file into the machine, with its permissions; directories on

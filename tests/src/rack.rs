@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, ExitStatus};
+use std::process::Child;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -22,6 +21,11 @@ use crate::{cell, disk, program};
 /// A machine dies with its first process; what takes longer is stuck in the
 /// kernel.
 const DEATH: Duration = Duration::from_secs(20);
+/// How long a machine takes from a reboot to its boot loader. A container takes
+/// no time, and would be back before its cluster noticed that it was gone (8 s
+/// with three nodes and Corosync's defaults), which makes Pacemaker on it stop:
+/// it is told that it was fenced.
+const SELF_TEST: Duration = Duration::from_secs(10);
 /// systemd-nspawn's exit status for "the machine wants to be rebooted" when
 /// its unit is not its own (`--keep-unit`).
 const REBOOT: i32 = 133;
@@ -40,12 +44,23 @@ struct Slot {
 
 #[derive(Default)]
 struct State {
-    /// systemd-nspawn, while the machine has power.
-    nspawn: Option<i32>,
-    /// Somebody took the power away, so that it must not reboot.
-    unplugged: bool,
+    power: Phase,
     cut: bool,
     boots: u64,
+}
+
+/// What a machine does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Phase {
+    /// It has no power.
+    #[default]
+    Off,
+    /// It has power, and is in the self test of its firmware.
+    SelfTest,
+    /// It has power; its systemd-nspawn.
+    On(i32),
+    /// Its power was taken, and it is not dead yet.
+    Dying,
 }
 
 /// Serves the lab's socket until the process is killed.
@@ -94,10 +109,7 @@ impl Rack {
         match request {
             Request::On(machine) => self.on(machine)?,
             Request::Off(machine) => self.off(machine)?,
-            Request::Reboot(machine) => {
-                self.off(machine)?;
-                self.on(machine)?;
-            }
+            Request::Reboot(machine) => self.reboot(machine)?,
             Request::Cut(machine) => self.set_cut(machine, true)?,
             Request::Heal(machine) => self.set_cut(machine, false)?,
             Request::List => return Ok(Response::Machines(self.list())),
@@ -118,40 +130,10 @@ impl Rack {
 
     fn on(self: &Arc<Self>, machine: &str) -> Result<()> {
         let (_, mut state) = self.slot(machine)?;
-        state.unplugged = false;
-        if state.nspawn.is_some() {
-            return Ok(());
-        }
-        // Whatever somebody left behind in the machine's earlier life.
-        cell::kill_cell(&self.layout, machine)?;
-        disk::attach(&self.layout, &self.facts, machine)?;
-        network::plug(&self.layout, &self.facts, machine, port(state.cut))?;
-        let child = self.boot(machine)?;
-        state.nspawn = Some(i32::try_from(child.id())?);
-        state.boots += 1;
-        let rack = Arc::clone(self);
-        let machine = machine.to_owned();
-        std::thread::spawn(move || rack.watch(&machine, child));
-        Ok(())
-    }
-
-    /// Waits for a machine's end, however it comes.
-    fn watch(self: &Arc<Self>, machine: &str, mut child: Child) {
-        let status = child.wait().unwrap_or(ExitStatus::from_raw(0));
-        let again = match self.slot(machine) {
-            Err(_) => false,
-            Ok((slot, mut state)) => {
-                if let Err(error) = network::unplug(&self.layout, machine) {
-                    eprintln!("{machine}: {error:#}");
-                }
-                state.nspawn = None;
-                slot.changed.notify_all();
-                status.code() == Some(REBOOT) && !state.unplugged
-            }
-        };
-        eprintln!("{machine}: {status}");
-        if again && let Err(error) = self.on(machine) {
-            eprintln!("{machine}: booting again: {error:#}");
+        match state.power {
+            Phase::SelfTest | Phase::On(_) => Ok(()),
+            Phase::Off => self.boot(machine, &mut state),
+            Phase::Dying => bail!("{machine} is not dead yet"),
         }
     }
 
@@ -159,29 +141,101 @@ impl Rack {
     /// sockets would still say may be heard.
     fn off(&self, machine: &str) -> Result<()> {
         let (slot, mut state) = self.slot(machine)?;
-        state.unplugged = true;
-        let Some(nspawn) = state.nspawn else {
-            return Ok(());
-        };
-        network::set_port(&self.layout, machine, Port::Down)?;
-        let victim = init_of(nspawn).unwrap_or(nspawn);
-        // It may have ended this very moment.
-        let _ = kill(Pid::from_raw(victim), Signal::SIGKILL);
+        match state.power {
+            Phase::Off | Phase::SelfTest => {
+                state.power = Phase::Off;
+                slot.changed.notify_all();
+                return Ok(());
+            }
+            Phase::Dying => {}
+            Phase::On(nspawn) => {
+                network::set_port(&self.layout, machine, Port::Down)?;
+                state.power = Phase::Dying;
+                // It may have ended this very moment.
+                let victim = init_of(nspawn).unwrap_or(nspawn);
+                let _ = kill(Pid::from_raw(victim), Signal::SIGKILL);
+            }
+        }
         let (state, _) = slot
             .changed
-            .wait_timeout_while(state, DEATH, |state| state.nspawn.is_some())
+            .wait_timeout_while(state, DEATH, |state| state.power == Phase::Dying)
             .unwrap_or_else(PoisonError::into_inner);
         ensure!(
-            state.nspawn.is_none(),
+            state.power != Phase::Dying,
             "{machine} is not dead {} s after its power went",
             DEATH.as_secs()
         );
         Ok(())
     }
 
+    /// Off for certain when this returns, on for certain, and booting after
+    /// the self test.
+    fn reboot(self: &Arc<Self>, machine: &str) -> Result<()> {
+        self.off(machine)?;
+        let (_, mut state) = self.slot(machine)?;
+        self.self_test(machine, &mut state);
+        Ok(())
+    }
+
+    fn self_test(self: &Arc<Self>, machine: &str, state: &mut State) {
+        state.power = Phase::SelfTest;
+        let rack = Arc::clone(self);
+        let machine = machine.to_owned();
+        std::thread::spawn(move || {
+            if let Err(error) = rack.boot_after_self_test(&machine) {
+                eprintln!("{machine}: booting: {error:#}");
+            }
+        });
+    }
+
+    fn boot_after_self_test(self: &Arc<Self>, machine: &str) -> Result<()> {
+        let (slot, state) = self.slot(machine)?;
+        let (mut state, _) = slot
+            .changed
+            .wait_timeout_while(state, SELF_TEST, |state| state.power == Phase::SelfTest)
+            .unwrap_or_else(PoisonError::into_inner);
+        if state.power == Phase::SelfTest {
+            state.power = Phase::Off;
+            self.boot(machine, &mut state)?;
+        }
+        Ok(())
+    }
+
+    fn boot(self: &Arc<Self>, machine: &str, state: &mut State) -> Result<()> {
+        // Whatever somebody left behind in the machine's earlier life.
+        cell::kill_cell(&self.layout, machine)?;
+        disk::attach(&self.layout, &self.facts, machine)?;
+        network::plug(&self.layout, &self.facts, machine, port(state.cut))?;
+        let child = self.start_container(machine)?;
+        state.power = Phase::On(i32::try_from(child.id())?);
+        state.boots += 1;
+        let rack = Arc::clone(self);
+        let machine = machine.to_owned();
+        std::thread::spawn(move || {
+            if let Err(error) = rack.watch(&machine, child) {
+                eprintln!("{machine}: {error:#}");
+            }
+        });
+        Ok(())
+    }
+
+    /// Waits for a machine's end, however it comes.
+    fn watch(self: &Arc<Self>, machine: &str, mut child: Child) -> Result<()> {
+        let status = child.wait()?;
+        eprintln!("{machine}: {status}");
+        let (slot, mut state) = self.slot(machine)?;
+        let dying = state.power == Phase::Dying;
+        state.power = Phase::Off;
+        if status.code() == Some(REBOOT) && !dying {
+            self.self_test(machine, &mut state);
+        }
+        slot.changed.notify_all();
+        network::unplug(&self.layout, machine)
+    }
+
     fn set_cut(&self, machine: &str, cut: bool) -> Result<()> {
         let (_, mut state) = self.slot(machine)?;
-        if state.nspawn.is_some() {
+        if let Phase::On(_) = state.power {
             network::set_port(&self.layout, machine, port(cut))?;
         }
         state.cut = cut;
@@ -194,13 +248,16 @@ impl Rack {
             .map(|(name, slot)| {
                 let state = slot.lock();
                 let machine = Machine {
-                    power: match state.nspawn {
-                        Some(_) => Power::On,
-                        None => Power::Off,
+                    power: match state.power {
+                        Phase::Off => Power::Off,
+                        Phase::SelfTest | Phase::On(_) | Phase::Dying => Power::On,
                     },
                     cut: state.cut,
                     boots: state.boots,
-                    init: state.nspawn.and_then(init_of),
+                    init: match state.power {
+                        Phase::On(nspawn) => init_of(nspawn),
+                        _ => None,
+                    },
                 };
                 (name.clone(), machine)
             })
@@ -209,7 +266,7 @@ impl Rack {
 
     /// Starts a machine: a node with its own init, the client with one that
     /// only reaps.
-    fn boot(&self, machine: &str) -> Result<Child> {
+    fn start_container(&self, machine: &str) -> Result<Child> {
         let layout = &self.layout;
         let disk = layout.disk(machine);
         let nspawn = Cmd::new(program("storhaug-lab")?)
