@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use storhaug_lab::layout::Layout;
-use storhaug_lab::{Cmd, Lab, Machine, Options, Release, cell, command, rack};
+use storhaug_lab::{Cmd, Lab, Machine, Options, Release, cell, command, demo, rack, vm};
 
 /// A real storhaug cluster on one machine.
 ///
@@ -61,6 +61,12 @@ enum Verb {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
+    /// Run a command in a client machine with a kernel of its own, booted on
+    /// first use
+    Vm {
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
     /// Pull a node's power cord
     Crash { node: String },
     /// Take a node's network away; the node lives on
@@ -76,6 +82,16 @@ enum Verb {
     },
     /// Write journals, logs and the cluster's state into a directory
     Collect { dir: PathBuf },
+    /// Build a lab, set it up, crash the node that a client writes to, and tell
+    /// about it with figures; fails when an acknowledged write is lost
+    Demo {
+        /// Debian release of the machines
+        #[arg(long, value_enum, default_value_t = Release::Bookworm)]
+        release: Release,
+        /// Source tree of storhaug, built by `make build`
+        #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/.."))]
+        source: PathBuf,
+    },
     /// Take the lab down, also one whose `up` was killed
     Down,
     /// Serve the power of the lab's machines, for its `up`
@@ -115,20 +131,20 @@ fn run(args: Args) -> Result<ExitCode> {
             blank,
             source,
         } => {
-            #[expect(clippy::disallowed_methods, reason = "read once, in main")]
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            let lab = Lab::up(&Options {
-                name: name.clone(),
+            let options = Options {
                 nodes,
-                release,
                 blank,
-                source,
-                path,
-            })?;
+                ..options(name, release, source)
+            };
+            let lab = Lab::up(&options)?;
             write!(std::io::stdout(), "{}", lab.status()?)?;
         }
         Verb::Exec { node, command } => return pass(&Lab::open(name)?.node(&node), &command),
         Verb::Client { command } => return pass(&Lab::open(name)?.client(), &command),
+        Verb::Vm { command } => {
+            let status = vm::run(&Lab::open(name)?, &command)?;
+            return Ok(ExitCode::from(command::exit_code(status)));
+        }
         Verb::Put {
             node,
             source,
@@ -151,6 +167,9 @@ fn run(args: Args) -> Result<ExitCode> {
             std::io::stdout().write_all(text.as_bytes())?;
         }
         Verb::Collect { dir } => Lab::open(name)?.collect(&dir)?,
+        Verb::Demo { release, source } => {
+            demo::run(&options(name, release, source), &mut std::io::stdout())?;
+        }
         Verb::Down => Lab::down(name)?,
         Verb::Rack => rack::serve(&Layout::new(name)?)?,
         Verb::Confine { cell, command } => {
@@ -162,6 +181,20 @@ fn run(args: Args) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A lab of three nodes with storhaug in them.
+fn options(name: &str, release: Release, source: PathBuf) -> Options {
+    #[expect(clippy::disallowed_methods, reason = "read once, in main")]
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    Options {
+        name: name.to_owned(),
+        nodes: 3,
+        release,
+        blank: false,
+        source,
+        path,
+    }
 }
 
 fn pass(machine: &Machine, command: &[String]) -> Result<ExitCode> {

@@ -1,0 +1,174 @@
+//! Clients and observers that go on while a story does something. Each is a
+//! small program on a machine; it says that it is ready by one file, and is
+//! told to end by another.
+
+use std::net::IpAddr;
+use std::process::Child;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use storhaug_lab::wait;
+
+use crate::cluster::{Cluster, scratch};
+
+/// No story takes longer.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// A program on the client host until it is told to stop.
+#[derive(Debug)]
+struct Program<'a> {
+    cluster: &'a Cluster,
+    stop: String,
+    thread: JoinHandle<Result<String>>,
+}
+
+impl<'a> Program<'a> {
+    fn start(cluster: &'a Cluster, name: &str, text: &str, arguments: &[&str]) -> Result<Self> {
+        let client = cluster.lab.client();
+        let stop = format!("/tmp/{name}.stop");
+        let ready = format!("{stop}.ready");
+        client.run(["rm", "-f", &stop, &ready])?;
+        let python = client
+            .command(["python3", "-", &stop])?
+            .args(arguments.iter().copied())
+            .input(text)
+            .limit(LIMIT);
+        let thread = std::thread::spawn(move || python.run());
+        wait::until_true(&format!("{name} is ready"), Duration::from_secs(30), || {
+            ensure!(!thread.is_finished(), "it has ended");
+            Ok(client.exec(["test", "-e", &ready])?.success())
+        })?;
+        Ok(Self {
+            cluster,
+            stop,
+            thread,
+        })
+    }
+
+    fn finish(self) -> Result<String> {
+        self.cluster.lab.client().run(["touch", &self.stop])?;
+        self.thread
+            .join()
+            .map_err(|_| anyhow!("the thread of a client panicked"))?
+    }
+}
+
+/// Connects to every address all the time.
+#[derive(Debug)]
+pub struct Watch<'a>(Program<'a>);
+
+impl<'a> Watch<'a> {
+    pub fn start(cluster: &'a Cluster) -> Result<Self> {
+        let addresses: Vec<String> = cluster.vips.iter().map(IpAddr::to_string).collect();
+        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        Program::start(cluster, "watch", include_str!("watch.py"), &addresses).map(Self)
+    }
+
+    /// For each address the longest time in seconds without a connection.
+    pub fn finish(self) -> Result<Vec<(String, f64)>> {
+        let parse = |line: &str| -> Result<(String, f64)> {
+            let (address, away) = line.split_once(' ').context("the watch says too little")?;
+            Ok((address.to_owned(), away.parse()?))
+        };
+        self.0.finish()?.lines().map(parse).collect()
+    }
+}
+
+/// Clients that are blocked in a receive.
+#[derive(Debug)]
+pub struct Waiting<'a>(Program<'a>);
+
+impl<'a> Waiting<'a> {
+    pub fn connect(cluster: &'a Cluster, vip: IpAddr, count: usize) -> Result<Self> {
+        let arguments = [vip.to_string(), count.to_string()];
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Program::start(cluster, "waiting", include_str!("waiting.py"), &arguments).map(Self)
+    }
+
+    /// How many were reset, up to ten seconds from now.
+    pub fn reset(self) -> Result<usize> {
+        Ok(self.0.finish()?.trim().parse()?)
+    }
+}
+
+/// One SMB session that writes.
+#[derive(Debug)]
+pub struct Session<'a>(Program<'a>);
+
+impl<'a> Session<'a> {
+    pub fn start(cluster: &'a Cluster, vip: IpAddr) -> Result<Self> {
+        Program::start(
+            cluster,
+            "session",
+            include_str!("session.py"),
+            &[&vip.to_string()],
+        )
+        .map(Self)
+    }
+
+    /// How many writes succeeded, none of them failing.
+    pub fn finish(self) -> Result<usize> {
+        Ok(self.0.finish()?.trim().parse()?)
+    }
+}
+
+/// Every execve of every process on every node, with arguments and
+/// environment.
+#[derive(Debug)]
+pub struct Trace<'a> {
+    cluster: &'a Cluster,
+    tracers: Vec<Child>,
+}
+
+const TRACE: &str = "/var/tmp/execve.trace";
+
+impl<'a> Trace<'a> {
+    pub fn start(cluster: &'a Cluster) -> Result<Self> {
+        let mut tracers = Vec::new();
+        for node in &cluster.nodes {
+            let processes = cluster.run(node, "ps -e -o pid=")?;
+            let strace = "strace -f -v -s 65536 -e trace=execve,execveat -e signal=none -o";
+            let strace = cluster
+                .lab
+                .node(node)
+                .command(strace.split(' '))?
+                .arg(TRACE)
+                .args(processes.split_whitespace().flat_map(|pid| ["-p", pid]));
+            tracers.push(strace.spawn(&scratch("strace.log"))?);
+        }
+        for node in &cluster.nodes {
+            cluster.until(30, "init is traced", || {
+                let status = cluster.run(node, "cat /proc/1/status")?;
+                Ok(status.lines().any(|line| {
+                    line.strip_prefix("TracerPid:")
+                        .is_some_and(|tracer| tracer.trim() != "0")
+                }))
+            })?;
+        }
+        Ok(Self { cluster, tracers })
+    }
+
+    /// Everything that was executed.
+    pub fn finish(mut self) -> Result<String> {
+        let mut executed = String::new();
+        for (node, tracer) in self.cluster.nodes.iter().zip(&mut self.tracers) {
+            self.cluster.run(node, "pkill -INT -x strace")?;
+            tracer.wait()?;
+            executed += &self.cluster.run(node, &format!("cat {TRACE}"))?;
+        }
+        Ok(executed)
+    }
+}
+
+/// The CPU time in seconds that a command on a node uses itself.
+pub fn own_cpu(cluster: &Cluster, node: &str, argv: &[&str]) -> Result<f64> {
+    let printed = cluster
+        .lab
+        .node(node)
+        .command(["python3", "-"])?
+        .args(argv.iter().copied())
+        .input(include_str!("cpu.py"))
+        .run()?;
+    Ok(printed.trim().parse()?)
+}

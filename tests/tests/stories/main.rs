@@ -1,0 +1,60 @@
+//! The stories: what storhaug promises, told on a real cluster.
+//!
+//! One lab per release is brought up and set up once; its disks are remembered,
+//! and every story starts from them. A story is a function: it does something,
+//! waits for a condition with a deadline, and asserts. [`STORIES`] is the only
+//! list of them.
+
+mod agents;
+mod client;
+mod cluster;
+mod daemons;
+mod files;
+mod labs;
+mod nodes;
+mod runner;
+mod setup;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::runner::{Arguments, Story};
+
+/// Every story, in the order in which they are told. `everywhere` is for those
+/// that a second release can tell otherwise than the first: they are told on
+/// every release, the rest on the first one unless releases are named.
+const STORIES: &[Story] = &[
+    Story::everywhere("second-setup", setup::second_setup),
+    Story::everywhere("agents-keep-the-contract", agents::keep_the_contract),
+    Story::everywhere("crash", nodes::crash),
+    Story::once("both-forms", setup::both_forms),
+    Story::once("bad-input", files::bad_input),
+    Story::once("another-name", files::another_name),
+    Story::once("edit", setup::edit),
+    Story::once("password", setup::password),
+    Story::once("plan-cost", setup::plan_cost),
+    Story::once("interrupted-setup", setup::interrupted),
+    Story::once("teardown", setup::teardown),
+    Story::once("killed-daemon", daemons::killed),
+    Story::once("frozen-ctdbd", daemons::frozen_ctdbd),
+    Story::once("daemon-gone", daemons::gone),
+    Story::once("winbindd", daemons::winbindd),
+    Story::once("unmounted", daemons::unmounted),
+    Story::once("returning-node", nodes::returning),
+    Story::once("reboot", nodes::reboot),
+    Story::once("cut-off", nodes::cut_off),
+    Story::once("clients-that-wait", nodes::clients_that_wait),
+    Story::once("a-lab-that-was-killed", labs::killed),
+];
+
+fn main() -> ExitCode {
+    match runner::run(STORIES, &Arguments::parse()) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("stories: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
