@@ -1,0 +1,264 @@
+//! The command line: `storhaug VERB`.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+use storhaug_agents::deadline::Deadline;
+use storhaug_agents::exec::{Cmd, Host, Output, Runner};
+
+use crate::config::{self, ConfigErrors, Loaded, Places};
+use crate::machine::{Machine, facts};
+use crate::pacemaker;
+use crate::plan::{self, Plan};
+use crate::progress::Progress;
+use crate::setup::{self, Adopt, Outcome};
+use crate::show::{self, Outlook};
+use crate::status::{self, Verdict};
+use crate::teardown;
+
+/// One storhaug.conf becomes a highly available SMB cluster.
+#[derive(Debug, Parser)]
+#[command(name = "storhaug", version, about, after_help = EXIT_CODES, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Read this file instead of /etc/storhaug/storhaug.conf and
+    /// /etc/storhaug/storhaug.d/*.conf.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Say which programs are run.
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXIT_CODES: &str = "Exit codes:
+   0  done, or nothing to do
+   1  it went wrong
+   2  plan: there is something to do
+   3  status: the cluster serves, and something is missing
+   4  status: the cluster does not serve
+  64  a mistake on the command line
+  78  a mistake in the configuration";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make the cluster what the configuration says.
+    Setup {
+        /// Also in a cluster that already runs something else.
+        #[arg(long)]
+        adopt: bool,
+    },
+    /// Show what setup would do, and touch nothing.
+    Plan {
+        /// How to write it; xml is the cluster configuration (CIB) it leads to.
+        #[arg(short, long, value_enum, default_value_t = PlanFormat::Text)]
+        output: PlanFormat,
+    },
+    /// Show how the cluster is.
+    Status {
+        /// How to write it.
+        #[arg(short, long, value_enum, default_value_t = StatusFormat::Text)]
+        output: StatusFormat,
+    },
+    /// Take everything of storhaug out of the cluster, then the cluster; data
+    /// stays.
+    Teardown {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Show the configuration with all defaults filled in.
+    Config {
+        /// Show every key there is, in Markdown.
+        #[arg(long)]
+        reference: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PlanFormat {
+    Text,
+    Json,
+    Xml,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum StatusFormat {
+    Text,
+    Json,
+}
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Exit {
+    Ok = 0,
+    Error = 1,
+    Changes = 2,
+    Degraded = 3,
+    Down = 4,
+    Usage = 64,
+    Config = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// The whole program; `colour` unless the user does not want any.
+pub fn main(arguments: impl Iterator<Item = std::ffi::OsString>, colour: bool) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                Exit::Usage.into()
+            } else {
+                Exit::Ok.into()
+            };
+        }
+    };
+    match run(&cli, colour) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            let exit = match error.downcast_ref::<ConfigErrors>() {
+                Some(_) => Exit::Config,
+                None => Exit::Error,
+            };
+            let mut stderr = std::io::stderr().lock();
+            // A reader that has gone away has no use for the error either.
+            let _ = writeln!(stderr, "storhaug: {error:#}");
+            exit.into()
+        }
+    }
+}
+
+fn run(cli: &Cli, colour: bool) -> anyhow::Result<Exit> {
+    let runner: &dyn Runner = if cli.verbose { &Told } else { &Host };
+    let machine = Machine {
+        runner,
+        root: Path::new("/"),
+    };
+    let mut progress = Progress::new(colour);
+    match &cli.verb {
+        Verb::Setup { adopt } => {
+            let adopt = if *adopt { Adopt::Yes } else { Adopt::No };
+            let outcome = setup::run(machine, &load(cli)?, adopt, &mut progress)?;
+            tell(match outcome {
+                Outcome::Done => "done\n",
+                Outcome::NothingToDo => "nothing to do\n",
+            })?;
+            Ok(Exit::Ok)
+        }
+        Verb::Plan { output } => plan(machine, &load(cli)?, *output),
+        Verb::Status { output } => {
+            let status = status::look(machine)?;
+            tell(&match output {
+                StatusFormat::Text => show::status_text(&status),
+                StatusFormat::Json => format!("{:#}\n", show::status_json(&status)),
+            })?;
+            Ok(match status.verdict {
+                Verdict::Ok => Exit::Ok,
+                Verdict::Degraded => Exit::Degraded,
+                Verdict::Down => Exit::Down,
+            })
+        }
+        Verb::Teardown { yes } => {
+            if !yes {
+                confirm()?;
+            }
+            tell(match teardown::run(machine, &mut progress)? {
+                Outcome::Done => "done\n",
+                Outcome::NothingToDo => "nothing to do\n",
+            })?;
+            Ok(Exit::Ok)
+        }
+        Verb::Config { reference: true } => {
+            tell(&config::reference())?;
+            Ok(Exit::Ok)
+        }
+        Verb::Config { reference: false } => {
+            tell(&config::canonical(&load(cli)?.cluster))?;
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+fn load(cli: &Cli) -> anyhow::Result<Loaded> {
+    let places = match &cli.config {
+        Some(file) => Places::File(file.clone()),
+        None => Places::System(PathBuf::from("/")),
+    };
+    Ok(config::load(&places)?)
+}
+
+fn plan(machine: Machine<'_>, loaded: &Loaded, output: PlanFormat) -> anyhow::Result<Exit> {
+    let live = machine.look()?;
+    if let Some(corosync) = &live.corosync {
+        loaded.check_name(&corosync.name)?;
+    }
+    let (facts, doubts) = facts(loaded, &live);
+    let plan = Plan::make(&loaded.cluster, &facts, &live)?;
+    let foretold = match live.cib.as_ref().and_then(|cib| cib.find("status")) {
+        Some(status) if !plan.changes.is_empty() => {
+            let cib = plan.after.clone().child(status.clone());
+            pacemaker::foretell(machine.runner, &cib).ok()
+        }
+        _ => None,
+    };
+    let outlook = Outlook { foretold, doubts };
+    tell(&match output {
+        PlanFormat::Text => show::plan_text(&plan, &outlook),
+        PlanFormat::Json => format!("{:#}\n", show::plan_json(&plan, &outlook)),
+        PlanFormat::Xml => plan::masked(&plan.after).to_string(),
+    })?;
+    Ok(if plan.is_empty() {
+        Exit::Ok
+    } else {
+        Exit::Changes
+    })
+}
+
+/// Asks whether everything may be taken away.
+fn confirm() -> anyhow::Result<()> {
+    if !std::io::stdin().is_terminal() {
+        bail!("teardown stops every service of the cluster; say `storhaug teardown --yes`");
+    }
+    let mut stderr = std::io::stderr();
+    write!(
+        stderr,
+        "Stop every service and take the cluster apart? Data stays. [yes/no] "
+    )?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .context("reading the answer")?;
+    match answer.trim() {
+        "yes" => Ok(()),
+        _ => bail!("nothing was done"),
+    }
+}
+
+/// Writes a result to standard output.
+fn tell(text: &str) -> anyhow::Result<()> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("writing the result")
+}
+
+/// This machine, with every command said before it is run. What goes in by
+/// standard input is not said.
+struct Told;
+
+impl Runner for Told {
+    fn run(&self, cmd: &Cmd, deadline: Deadline) -> anyhow::Result<Output> {
+        let _ = writeln!(std::io::stderr(), "+ {cmd}");
+        Host.run(cmd, deadline)
+    }
+}

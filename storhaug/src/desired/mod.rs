@@ -1,0 +1,128 @@
+//! The cluster configuration (CIB) that a [`Cluster`] asks for, and nothing
+//! else: a list of elements with ids of our own, each with its place.
+
+mod fencing;
+mod properties;
+mod resource;
+mod services;
+mod stand_in;
+mod vips;
+
+use crate::cluster::Cluster;
+use crate::xml::Element;
+
+pub use fencing::{Device, devices};
+pub use properties::{CONFIGURATION, PROPERTIES, is_utilization};
+
+/// Id of the tag that lists our resources and constraints.
+pub const TAG: &str = "storhaug";
+
+/// What goes in front of the ids of constraints.
+const PREFIX: &str = "storhaug-";
+
+/// An element of ours in the CIB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Where it belongs.
+    pub place: Place,
+    /// The element.
+    pub element: Element,
+    /// What it is for, in words.
+    pub purpose: String,
+}
+
+/// Where an element of ours belongs in the CIB's `configuration`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// In `crm_config`.
+    Properties,
+    /// In the entry of the node of this name in `nodes`.
+    Node(String),
+    /// In `resources`.
+    Resources,
+    /// In `constraints`.
+    Constraints,
+}
+
+/// What the desired configuration depends on beside [`Cluster`].
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// CTDB's slots in their order: addresses, and `#` and an address for a
+    /// slot whose node was removed.
+    pub slots: Vec<String>,
+    /// [`crate::config::canonical`].
+    pub canonical: String,
+    /// [`crate::config::fingerprint`].
+    pub fingerprint: String,
+}
+
+/// Everything that `cluster` asks for, in the order in which it is shown.
+pub fn items(cluster: &Cluster, facts: &Facts) -> Vec<Item> {
+    let mut items = properties::items(cluster, facts);
+    items.extend(fencing::items(cluster));
+    items.extend(services::items(cluster, facts));
+    items.extend(vips::items(cluster));
+    items
+}
+
+/// Ids of the resources that must run, with where.
+pub fn wanted(cluster: &Cluster) -> Vec<Wanted> {
+    let mut wanted = fencing::wanted(cluster);
+    wanted.extend(services::wanted(cluster));
+    wanted.extend(cluster.vips.iter().map(|vip| Wanted {
+        resource: vip.name.clone(),
+        kind: Kind::Address,
+        nodes: None,
+    }));
+    wanted
+}
+
+/// A resource that has to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Id of the primitive.
+    pub resource: String,
+    /// What it is.
+    pub kind: Kind,
+    /// The nodes it has to run on; `None` for one node, whichever.
+    pub nodes: Option<Vec<String>>,
+}
+
+/// What a resource is, to those who look at the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A fencing device.
+    Fencing,
+    /// A service on every node.
+    Service,
+    /// A virtual address.
+    Address,
+}
+
+/// An order or a location, as an item.
+fn constraint(element: Element, purpose: impl Into<String>) -> Item {
+    Item {
+        place: Place::Constraints,
+        element,
+        purpose: purpose.into(),
+    }
+}
+
+/// A resource as an item.
+fn resource(element: Element, purpose: impl Into<String>) -> Item {
+    Item {
+        place: Place::Resources,
+        element,
+        purpose: purpose.into(),
+    }
+}
+
+/// `resource` must not run on `node`.
+fn banned(resource: &str, node: &str, purpose: impl Into<String>) -> Item {
+    let element = Element::new("rsc_location")
+        .with("id", format!("{PREFIX}{resource}-not-on-{node}"))
+        .with("rsc", resource)
+        .with("node", node)
+        .with("score", "-INFINITY");
+    constraint(element, purpose)
+}

@@ -1,0 +1,182 @@
+//! The services on every node, and what each of them needs on its own node.
+
+use super::stand_in::{
+    ctdb::{self, Ctdb},
+    glusterfs::{self, GlusterFs},
+    noded::Noded,
+    samba::{self, Samba},
+};
+
+use super::resource::{Ours, clone_of};
+use super::{Facts, Item, Kind, PREFIX, Wanted, banned, constraint, resource};
+use crate::cluster::{Cluster, Smb, Storage};
+use crate::xml::Element;
+
+/// Id of the clone of storhaug-noded.
+pub const NODED: &str = "noded-clone";
+
+/// Id of the clone of smbd.
+pub const SMBD: &str = "smbd-clone";
+
+/// The ids that services have; a volume of such a name gets another id.
+const TAKEN: [&str; 5] = ["ctdb", "nmbd", "noded", "smbd", "winbindd"];
+
+/// The resource that mounts `volume`.
+fn mount_id(volume: &str) -> String {
+    let ncname = volume.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let clash = TAKEN.contains(&volume) || volume.starts_with(PREFIX) || volume.starts_with("vip-");
+    if ncname && !clash {
+        volume.to_owned()
+    } else {
+        format!("mount-{volume}")
+    }
+}
+
+pub(super) fn items(cluster: &Cluster, facts: &Facts) -> Vec<Item> {
+    let daemon = Ours {
+        id: "noded",
+        agent: &Noded::METADATA,
+        parameters: vec![],
+    };
+    let mut items = vec![resource(
+        clone_of(daemon.primitive()),
+        "knows the clients of every address",
+    )];
+    if let Some(smb) = &cluster.smb {
+        items.extend(smb_items(cluster, smb, facts));
+    }
+    items
+}
+
+fn smb_items(cluster: &Cluster, smb: &Smb, facts: &Facts) -> Vec<Item> {
+    let mut clones = Vec::new();
+    let mut constraints = Vec::new();
+    if let Storage::GlusterFs {
+        server, options, ..
+    } = &cluster.storage
+    {
+        for volume in &smb.volumes {
+            let directory = cluster.storage.directory(volume);
+            let mut parameters = vec![
+                (&glusterfs::VOLUME, volume.clone()),
+                (&glusterfs::DIRECTORY, directory.display().to_string()),
+                (&glusterfs::SERVER, server.clone()),
+            ];
+            parameters.extend(
+                options
+                    .iter()
+                    .map(|options| (&glusterfs::OPTIONS, options.clone())),
+            );
+            let id = mount_id(volume);
+            let mount = Ours {
+                id: &id,
+                agent: &GlusterFs::METADATA,
+                parameters,
+            };
+            let purpose = format!(
+                "mounts the Gluster volume {volume} on {}",
+                directory.display()
+            );
+            clones.push(resource(clone_of(mount.primitive()), purpose));
+            constraints.extend(needs("smbd", &id));
+        }
+    }
+    let parameters = vec![(&ctdb::NODES, facts.slots.join(" "))];
+    let database = Ours {
+        id: "ctdb",
+        agent: &Ctdb::METADATA,
+        parameters,
+    };
+    clones.push(resource(
+        clone_of(database.primitive()),
+        "Samba's clustered databases",
+    ));
+    if smb.winbind {
+        clones.push(samba_clone("winbindd", "domain users for Samba"));
+        constraints.extend(needs("winbindd", "ctdb"));
+        constraints.push(constraint(
+            order("winbindd", "smbd").with("kind", "Optional"),
+            "winbindd starts before smbd where both start",
+        ));
+    }
+    clones.push(samba_clone("smbd", "SMB"));
+    constraints.extend(needs("smbd", "ctdb"));
+    if smb.netbios {
+        clones.push(samba_clone("nmbd", "NetBIOS names"));
+        constraints.extend(needs("nmbd", "ctdb"));
+    }
+    for node in cluster.nodes.iter().filter(|node| !node.storage) {
+        constraints.extend(clones.iter().map(|clone| {
+            banned(
+                clone.element.id(),
+                &node.name,
+                format!("{} only votes", node.name),
+            )
+        }));
+    }
+    clones.extend(constraints);
+    clones
+}
+
+fn samba_clone(daemon: &'static str, purpose: &str) -> Item {
+    let parameters = vec![(&samba::DAEMON, daemon.to_owned())];
+    let daemon = Ours {
+        id: daemon,
+        agent: &Samba::METADATA,
+        parameters,
+    };
+    resource(clone_of(daemon.primitive()), purpose)
+}
+
+/// On every node, `service` runs only with `needed`, and starts after it.
+fn needs(service: &str, needed: &str) -> [Item; 2] {
+    let with = Element::new("rsc_colocation")
+        .with("id", format!("{PREFIX}{service}-with-{needed}"))
+        .with("rsc", format!("{service}-clone"))
+        .with("with-rsc", format!("{needed}-clone"))
+        .with("score", "INFINITY");
+    [
+        constraint(
+            order(needed, service).with("kind", "Mandatory"),
+            format!("{service} starts after {needed} and stops before it"),
+        ),
+        constraint(with, format!("{service} runs only where {needed} runs")),
+    ]
+}
+
+fn order(first: &str, then: &str) -> Element {
+    Element::new("rsc_order")
+        .with("id", format!("{PREFIX}{first}-then-{then}"))
+        .with("first", format!("{first}-clone"))
+        .with("then", format!("{then}-clone"))
+}
+
+pub(super) fn wanted(cluster: &Cluster) -> Vec<Wanted> {
+    let everywhere = cluster.nodes.iter().map(|node| node.name.clone()).collect();
+    let storage: Vec<String> = cluster
+        .storage_nodes()
+        .map(|node| node.name.clone())
+        .collect();
+    let mut wanted = vec![Wanted {
+        resource: "noded".into(),
+        kind: Kind::Service,
+        nodes: Some(everywhere),
+    }];
+    let Some(smb) = &cluster.smb else {
+        return wanted;
+    };
+    let mut names = Vec::new();
+    if matches!(cluster.storage, Storage::GlusterFs { .. }) {
+        names.extend(smb.volumes.iter().map(|volume| mount_id(volume)));
+    }
+    names.push("ctdb".into());
+    names.extend(smb.winbind.then(|| "winbindd".into()));
+    names.push("smbd".into());
+    names.extend(smb.netbios.then(|| "nmbd".into()));
+    wanted.extend(names.into_iter().map(|resource| Wanted {
+        resource,
+        kind: Kind::Service,
+        nodes: Some(storage.clone()),
+    }));
+    wanted
+}

@@ -1,0 +1,136 @@
+//! The virtual addresses: where each may be, and where it would rather be.
+
+use storhaug_agents::ocf::Agent;
+use storhaug_agents::vip::{self, Vip as Agent_};
+
+use super::properties::ADDRESSES;
+use super::resource::{Ours, pairs};
+use super::services::{NODED, SMBD};
+use super::{Item, PREFIX, constraint, resource};
+use crate::cluster::{Cluster, Placement, Service, Vip};
+use crate::placement::{self, Preference};
+use crate::xml::Element;
+
+pub(super) fn items(cluster: &Cluster) -> Vec<Item> {
+    let preferences = placement::preferences(cluster);
+    let vips = cluster.vips.iter().zip(&preferences);
+    let mut resources = Vec::new();
+    let mut constraints = Vec::new();
+    for (vip, preferred) in vips {
+        let network = match vip.prefix {
+            Some(prefix) => format!("{}/{prefix}", vip.address),
+            None => vip.address.to_string(),
+        };
+        let primitive = primitive(cluster, vip);
+        resources.push(resource(primitive, format!("the address {network}")));
+        constraints.extend(vip.services.iter().map(|service| only_where(vip, *service)));
+        constraints.extend(preferred.iter().map(|preference| prefers(vip, *preference)));
+        constraints.push(leaves_before(
+            vip,
+            NODED,
+            "so that its clients are known elsewhere",
+        ));
+        if vip.services.contains(&Service::Smb) {
+            constraints.push(leaves_before(
+                vip,
+                SMBD,
+                "so that nobody meets a closed port",
+            ));
+        }
+    }
+    resources.extend(constraints);
+    resources
+}
+
+fn primitive(cluster: &Cluster, vip: &Vip) -> Element {
+    let mut parameters = vec![(&vip::IP, vip.address.to_string())];
+    parameters.extend(
+        vip.prefix
+            .map(|prefix| (&vip::CIDR_NETMASK, prefix.to_string())),
+    );
+    parameters.extend(vip.nic.iter().map(|nic| (&vip::NIC, nic.clone())));
+    let ours = Ours {
+        id: &vip.name,
+        agent: &Agent_::METADATA,
+        parameters,
+    };
+    let mut primitive = ours.primitive();
+    if let Some(meta) = primitive
+        .children
+        .iter_mut()
+        .find(|set| set.name == "meta_attributes")
+    {
+        let id = meta.id().to_owned();
+        // Addresses go home as soon as they can: staying where a failure has
+        // put them would leave the load uneven for good. Pacemaker places
+        // those that are at home first, for their score there, and then the
+        // others on what is emptiest; a priority would spoil that.
+        let own = [("resource-stickiness", "0".to_owned())];
+        meta.children.extend(pairs("", &id, &own).children);
+    }
+    if cluster.placement == Placement::Balanced {
+        let one = [(ADDRESSES, "1".to_owned())];
+        primitive.children.push(pairs(
+            "utilization",
+            &format!("{}-utilization", vip.name),
+            &one,
+        ));
+    }
+    primitive
+}
+
+/// The address stays away from where the service has not said that it works.
+/// A rule and no order: an order would make the address wait in one
+/// transition with whatever else starts, on any node.
+fn only_where(vip: &Vip, service: Service) -> Item {
+    let name = &vip.name;
+    let attribute = match service {
+        Service::Smb => "storhaug-smb",
+        Service::Nfs => "storhaug-nfs",
+    };
+    let id = format!("{PREFIX}{name}-where-{service}");
+    let undefined = Element::new("expression")
+        .with("id", format!("{id}-undefined"))
+        .with("attribute", attribute)
+        .with("operation", "not_defined");
+    let unset = Element::new("expression")
+        .with("id", format!("{id}-unset"))
+        .with("attribute", attribute)
+        .with("operation", "ne")
+        .with("value", "1");
+    let rule = Element::new("rule")
+        .with("id", format!("{id}-rule"))
+        .with("score", "-INFINITY")
+        .with("boolean-op", "or")
+        .child(undefined)
+        .child(unset);
+    let location = Element::new("rsc_location")
+        .with("id", &id)
+        .with("rsc", name)
+        .child(rule);
+    constraint(location, format!("{name} goes only where {service} works"))
+}
+
+fn prefers(vip: &Vip, (node, score): Preference<'_>) -> Item {
+    let name = &vip.name;
+    let location = Element::new("rsc_location")
+        .with("id", format!("{PREFIX}{name}-prefers-{node}"))
+        .with("rsc", name)
+        .with("node", node)
+        .with("score", score);
+    constraint(location, format!("{name} prefers {node} by {score}"))
+}
+
+/// Where both stop, the address goes first. Nothing of the sort for starts.
+fn leaves_before(vip: &Vip, clone: &str, why: &str) -> Item {
+    let name = &vip.name;
+    let order = Element::new("rsc_order")
+        .with("id", format!("{PREFIX}{name}-leaves-before-{clone}"))
+        .with("first", name)
+        .with("first-action", "stop")
+        .with("then", clone)
+        .with("then-action", "stop")
+        .with("kind", "Optional")
+        .with("symmetrical", "false");
+    constraint(order, format!("{name} leaves before {clone} stops, {why}"))
+}

@@ -1,0 +1,156 @@
+//! Pacemaker's own tools: reading the cluster, checking a configuration,
+//! foretelling its effect, and pushing a change.
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use storhaug_agents::deadline::Deadline;
+use storhaug_agents::exec::{Cmd, Runner};
+
+use crate::state::State;
+use crate::xml::Element;
+
+/// How long one of the tools may take. They answer within 50 ms; with a
+/// controller that is being elected they wait.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `cibadmin`'s exit codes for a patch that does not fit the version of the
+/// CIB: old data (103 in `crm_error -X`), and a difference that does not apply.
+const OUTDATED: [i32; 3] = [103, 104, 76];
+
+/// The whole CIB.
+///
+/// # Errors
+/// The cluster does not run here.
+pub fn query(runner: &dyn Runner) -> anyhow::Result<Element> {
+    let output = runner.run(
+        &Cmd::new("cibadmin").arg("--query"),
+        Deadline::after(PATIENCE),
+    )?;
+    Element::parse(
+        &output
+            .checked()
+            .context("reading the cluster's configuration")?,
+    )
+}
+
+/// What Pacemaker says of the cluster now.
+///
+/// # Errors
+/// The cluster does not run here.
+pub fn state(runner: &dyn Runner) -> anyhow::Result<State> {
+    let cmd = Cmd::new("crm_mon").args(["--one-shot", "--inactive", "--output-as=xml"]);
+    let output = runner.run(&cmd, Deadline::after(PATIENCE))?;
+    State::parse(&output.checked().context("asking for the cluster's state")?)
+}
+
+/// Checks a configuration.
+///
+/// # Errors
+/// Pacemaker finds something wrong with it, and says what.
+pub fn verify(runner: &dyn Runner, cib: &Element) -> anyhow::Result<()> {
+    let cmd = Cmd::new("crm_verify")
+        .args(["--xml-pipe", "--verbose"])
+        .stdin(cib.to_string());
+    let output = runner.run(&cmd, Deadline::after(PATIENCE))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    // It also fails for what it only warns of, such as startup-fencing.
+    let errors: Vec<&str> = said.lines().filter(|line| line.contains("error")).collect();
+    if output.success() || errors.is_empty() && output.code() == Some(78) {
+        return Ok(());
+    }
+    bail!("checking the new configuration: {}", errors.join("; "))
+}
+
+/// How a push ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Push {
+    /// The CIB is now the new one.
+    Done,
+    /// Somebody else was faster: the CIB is no longer the one that was read.
+    Outdated,
+}
+
+/// Pushes what `after` differs from `before`, as one change that the cluster
+/// takes only as long as its CIB is of the version of `before`.
+///
+/// # Errors
+/// The cluster does not take it for another reason.
+pub fn push(runner: &dyn Runner, before: &Element, after: &Element) -> anyhow::Result<Push> {
+    let difference = difference(runner, before, after)?;
+    let cmd = Cmd::new("cibadmin")
+        .args(["--patch", "--sync-call", "--xml-pipe"])
+        .stdin(difference);
+    let output = runner.run(&cmd, Deadline::after(PATIENCE))?;
+    if output.success() {
+        return Ok(Push::Done);
+    }
+    match output.code() {
+        Some(code) if OUTDATED.contains(&code) => Ok(Push::Outdated),
+        _ => bail!(
+            "changing the cluster's configuration: {}",
+            output.complaint()
+        ),
+    }
+}
+
+/// The difference in Pacemaker's own format, with both versions. The files it
+/// is made from hold what the CIB holds, and are readable by root alone.
+fn difference(runner: &dyn Runner, before: &Element, after: &Element) -> anyhow::Result<Vec<u8>> {
+    let file = |cib: &Element| -> anyhow::Result<tempfile::NamedTempFile> {
+        let mut file = tempfile::NamedTempFile::new().context("making a temporary file")?;
+        file.write_all(cib.to_string().as_bytes())
+            .context("writing a temporary file")?;
+        Ok(file)
+    };
+    let (before, after) = (file(before)?, file(after)?);
+    let cmd = Cmd::new("crm_diff").arg("--original").arg(before.path());
+    let output = runner.run(
+        &cmd.arg("--new").arg(after.path()),
+        Deadline::after(PATIENCE),
+    )?;
+    // 1 says that they differ.
+    if output.code() != Some(1) {
+        bail!("comparing two configurations: {}", output.complaint());
+    }
+    Ok(output.stdout)
+}
+
+/// Something Pacemaker would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foretold {
+    /// `start`, `stop`, `move`, `restart`, …
+    pub action: String,
+    /// The resource or the node.
+    pub what: String,
+    /// Where from.
+    pub from: Option<String>,
+    /// Where to.
+    pub to: Option<String>,
+}
+
+/// What Pacemaker would do about `cib`, whose status is that of the cluster.
+///
+/// # Errors
+/// `crm_simulate` is not installed, or does not understand it.
+pub fn foretell(runner: &dyn Runner, cib: &Element) -> anyhow::Result<Vec<Foretold>> {
+    let cmd = Cmd::new("crm_simulate")
+        .args(["--xml-pipe", "--simulate", "--output-as=xml"])
+        .stdin(cib.to_string());
+    let output = runner.run(&cmd, Deadline::after(PATIENCE))?;
+    let told = Element::parse(&output.checked().context("foretelling the effect")?)?;
+    let actions = told
+        .find("actions")
+        .map_or(&[][..], |actions| &actions.children);
+    let actions = actions.iter().filter_map(|action| {
+        let text = |name| action.get(name).map(str::to_owned);
+        Some(Foretold {
+            action: text("action").or_else(|| text("task"))?.to_lowercase(),
+            what: text("resource").or_else(|| text("node"))?,
+            from: text("source"),
+            to: text("dest").or_else(|| text("node")),
+        })
+    });
+    Ok(actions.collect())
+}

@@ -1,0 +1,118 @@
+//! The commands of pcs: host authentication and the life cycle of the
+//! cluster, which are the two things only pcs does.
+//!
+//! A call takes about a second, so there are as few as can be, and their
+//! number does not depend on what the cluster serves.
+
+use std::time::Duration;
+
+use storhaug_agents::exec::Cmd;
+
+use crate::cluster::{Cluster, Failover};
+use crate::config::Secret;
+use crate::corosync::Totem;
+
+/// How long a call may take: it starts a cluster on every node.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The user whose password opens pcsd.
+const USER: &str = "hacluster";
+
+/// Makes this node known to the pcsd of every node. The password goes in by
+/// standard input: arguments and environment can be read by others.
+pub fn host_auth(cluster: &Cluster, password: &Secret) -> Cmd {
+    Cmd::new("pcs")
+        .args(["host", "auth"])
+        .args(members(cluster))
+        .args(["-u", USER])
+        .stdin(format!("{}\n", password.expose()))
+}
+
+/// Makes the cluster, starts it, and lets every node start it at boot.
+/// `Retry::Interrupted` also replaces what an earlier call left behind.
+pub fn setup(cluster: &Cluster, retry: Retry) -> Cmd {
+    let mut cmd = Cmd::new("pcs")
+        .args(["cluster", "setup", &cluster.name])
+        .args(members(cluster));
+    if cluster.failover != Failover::Default {
+        cmd = cmd.arg("totem").args(totem(Totem::of(cluster.failover)));
+    }
+    cmd = cmd.args(["--start", "--enable"]);
+    match retry {
+        Retry::No => cmd,
+        Retry::Interrupted => cmd.arg("--force"),
+    }
+}
+
+/// Whether a call repeats one that was interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// It is the first.
+    No,
+    /// An earlier one was interrupted, and what it left is ours to replace.
+    Interrupted,
+}
+
+/// Changes the timeouts of a cluster that runs.
+pub fn retune(wanted: Totem) -> Cmd {
+    // An empty value takes an option away.
+    let options = [
+        ("token", wanted.token),
+        ("token_coefficient", wanted.token_coefficient),
+        ("consensus", wanted.consensus),
+    ];
+    let options = options.map(|(name, value)| {
+        format!(
+            "{name}={}",
+            value.map(|value| value.to_string()).unwrap_or_default()
+        )
+    });
+    Cmd::new("pcs")
+        .args(["cluster", "config", "update", "totem"])
+        .args(options)
+}
+
+/// Starts the cluster on every node.
+pub fn start() -> Cmd {
+    Cmd::new("pcs").args(["cluster", "start", "--all"])
+}
+
+/// Lets every node start the cluster at boot.
+pub fn enable() -> Cmd {
+    Cmd::new("pcs").args(["cluster", "enable", "--all"])
+}
+
+/// Stops the cluster on every node.
+pub fn stop() -> Cmd {
+    Cmd::new("pcs").args(["cluster", "stop", "--all"])
+}
+
+/// Takes the cluster's configuration off every node.
+pub fn destroy() -> Cmd {
+    Cmd::new("pcs").args(["cluster", "destroy", "--all"])
+}
+
+/// The nodes with their addresses, as `host auth` and `cluster setup` take
+/// them.
+fn members(cluster: &Cluster) -> Vec<String> {
+    let mut words = Vec::new();
+    for node in &cluster.nodes {
+        words.push(node.name.clone());
+        words.extend(node.address.iter().map(|address| format!("addr={address}")));
+    }
+    words
+}
+
+fn totem(totem: Totem) -> Vec<String> {
+    let options = [
+        ("token", totem.token),
+        ("token_coefficient", totem.token_coefficient),
+        ("consensus", totem.consensus),
+    ];
+    let given = options
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)));
+    given
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
+}

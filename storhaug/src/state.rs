@@ -1,0 +1,207 @@
+//! What Pacemaker says of the cluster: `crm_mon --output-as=xml`.
+
+use std::collections::BTreeMap;
+
+use anyhow::bail;
+
+use crate::xml::Element;
+
+/// The cluster at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// The designated controller; `None` while there is none.
+    pub dc: Option<String>,
+    /// Whether this partition has quorum.
+    pub quorum: bool,
+    /// Whether a lost node is fenced.
+    pub fencing: bool,
+    /// The nodes, by name.
+    pub nodes: BTreeMap<String, Node>,
+    /// Every instance of every primitive.
+    pub instances: Vec<Instance>,
+    /// What failed and was not cleaned up yet.
+    pub failures: Vec<Failure>,
+}
+
+/// A node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// It is a member and its Pacemaker answers.
+    pub online: bool,
+    /// It was told to run nothing.
+    pub standby: bool,
+    /// It is to be fenced.
+    pub unclean: bool,
+    /// Pacemaker leaves it alone.
+    pub maintenance: bool,
+    /// Its transient attributes.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// An instance of a primitive.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Instance {
+    /// Id of the primitive.
+    pub resource: String,
+    /// `ocf:storhaug:vip`.
+    pub agent: String,
+    /// `Started`, `Stopped`, …
+    pub role: String,
+    /// The nodes it is active on.
+    pub nodes: Vec<String>,
+    /// Its last result was a failure.
+    pub failed: bool,
+    /// It failed in a way that Pacemaker does nothing about.
+    pub blocked: bool,
+    /// It is no longer in the configuration.
+    pub orphaned: bool,
+    /// Pacemaker looks after it.
+    pub managed: bool,
+    /// What is being done to it.
+    pub pending: Option<String>,
+}
+
+/// A failed operation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failure {
+    /// The resource.
+    pub resource: String,
+    /// `start`, `monitor`, …
+    pub operation: String,
+    /// Where.
+    pub node: String,
+    /// The exit code in words.
+    pub status: String,
+    /// What the agent said.
+    pub reason: String,
+    /// When, as Pacemaker writes it.
+    pub when: String,
+}
+
+impl State {
+    /// Reads the document.
+    ///
+    /// # Errors
+    /// It is not crm_mon's.
+    pub fn parse(text: &str) -> anyhow::Result<State> {
+        let root = Element::parse(text)?;
+        if !["pacemaker-result", "crm_mon"].contains(&root.name.as_str()) {
+            bail!("reading crm_mon's XML: it begins with <{}>", root.name);
+        }
+        let mut state = State::default();
+        if let Some(dc) = root.at(&["summary", "current_dc"])
+            && is(dc, "present")
+        {
+            state.dc = dc.get("name").map(str::to_owned);
+            state.quorum = is(dc, "with_quorum");
+        }
+        if let Some(options) = root.at(&["summary", "cluster_options"]) {
+            state.fencing = is(options, "stonith-enabled") || is(options, "fencing-enabled");
+        }
+        for node in root.find("nodes").map_or(&[][..], |nodes| &nodes.children) {
+            let read = Node {
+                online: is(node, "online") && !is(node, "pending"),
+                standby: is(node, "standby"),
+                unclean: is(node, "unclean"),
+                maintenance: is(node, "maintenance"),
+                attributes: BTreeMap::new(),
+            };
+            state
+                .nodes
+                .insert(node.get("name").unwrap_or_default().to_owned(), read);
+        }
+        for node in root
+            .find("node_attributes")
+            .map_or(&[][..], |nodes| &nodes.children)
+        {
+            let Some(known) = state.nodes.get_mut(node.get("name").unwrap_or_default()) else {
+                continue;
+            };
+            for attribute in node.all("attribute") {
+                let text = |name| attribute.get(name).unwrap_or_default().to_owned();
+                known.attributes.insert(text("name"), text("value"));
+            }
+        }
+        let resources = root
+            .find("resources")
+            .map(Element::walk)
+            .unwrap_or_default();
+        for resource in resources
+            .into_iter()
+            .filter(|element| element.name == "resource")
+        {
+            let text = |name| resource.get(name).unwrap_or_default().to_owned();
+            // An instance of a clone may carry its number.
+            let id = text("id");
+            let id = id.split(':').next().unwrap_or_default().to_owned();
+            let nodes = resource.all("node").filter_map(|node| node.get("name"));
+            state.instances.push(Instance {
+                resource: id,
+                agent: text("resource_agent"),
+                role: text("role"),
+                nodes: nodes.map(str::to_owned).collect(),
+                failed: is(resource, "failed"),
+                blocked: is(resource, "blocked"),
+                orphaned: is(resource, "orphaned"),
+                managed: is(resource, "managed"),
+                pending: resource.get("pending").map(str::to_owned),
+            });
+        }
+        for failure in root
+            .find("failures")
+            .map_or(&[][..], |failures| &failures.children)
+        {
+            let text = |name| failure.get(name).unwrap_or_default().to_owned();
+            let key = text("op_key");
+            // vip-10.0.0.1_monitor_10000; a resource's id may contain `_`.
+            let mut parts = key.rsplitn(3, '_');
+            let _interval = parts.next();
+            let operation = parts.next().unwrap_or_default().to_owned();
+            let resource = parts.next().unwrap_or_default();
+            state.failures.push(Failure {
+                resource: resource.split(':').next().unwrap_or_default().to_owned(),
+                operation,
+                node: text("node"),
+                status: text("exitstatus"),
+                reason: text("exitreason"),
+                when: text("last-rc-change"),
+            });
+        }
+        Ok(state)
+    }
+
+    /// Where a resource runs: started, managed or not, and without a failure.
+    pub fn running(&self, resource: &str) -> Vec<&str> {
+        let good = self.instances.iter().filter(|instance| {
+            instance.resource == resource
+                && matches!(
+                    instance.role.as_str(),
+                    "Started" | "Promoted" | "Unpromoted"
+                )
+                && !instance.failed
+                && !instance.orphaned
+                && instance.pending.is_none()
+        });
+        good.flat_map(|instance| &instance.nodes)
+            .map(String::as_str)
+            .collect()
+    }
+
+    /// Whether a resource is active anywhere, in whatever state.
+    pub fn active(&self, resource: &str) -> bool {
+        let mut all = self.instances.iter();
+        all.any(|instance| instance.resource == resource && !instance.nodes.is_empty())
+    }
+
+    /// Whether something is being done.
+    pub fn busy(&self) -> bool {
+        self.instances
+            .iter()
+            .any(|instance| instance.pending.is_some())
+            || self.nodes.values().any(|node| node.unclean)
+    }
+}
+
+fn is(element: &Element, attribute: &str) -> bool {
+    element.get(attribute) == Some("true")
+}

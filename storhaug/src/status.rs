@@ -1,0 +1,206 @@
+//! `storhaug status`: how the cluster is, from two quick looks at it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::agreement::{self, Missing};
+use crate::corosync::Corosync;
+use crate::desired::{self, Kind, Wanted};
+use crate::machine::{Machine, applied};
+use crate::pacemaker;
+use crate::plan;
+use crate::setup::WITHOUT_FENCING;
+use crate::state::State;
+use crate::xml::Element;
+
+/// How the cluster is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything runs.
+    Ok,
+    /// It serves, and something is missing.
+    Degraded,
+    /// It does not serve.
+    Down,
+}
+
+impl Verdict {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Ok => "ok",
+            Verdict::Degraded => "degraded",
+            Verdict::Down => "down",
+        }
+    }
+}
+
+/// The state of the cluster, ready to be shown.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Name of the cluster; empty where there is none.
+    pub cluster: String,
+    /// How it is.
+    pub verdict: Verdict,
+    /// What Pacemaker says.
+    pub state: State,
+    /// What should run.
+    pub wanted: Vec<Wanted>,
+    /// The addresses by the names of their resources.
+    pub addresses: BTreeMap<String, IpAddr>,
+    /// What does not run.
+    pub missing: Vec<Missing>,
+    /// What deserves attention, each with what to do about it.
+    pub notes: Vec<Note>,
+}
+
+/// Something that deserves attention.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// What it is.
+    pub problem: String,
+    /// A command that helps, or looks closer.
+    pub remedy: String,
+}
+
+impl Note {
+    fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Note {
+        Note {
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+/// Looks at the cluster.
+///
+/// # Errors
+/// Its answers cannot be read.
+pub fn look(machine: Machine<'_>) -> anyhow::Result<Status> {
+    let Some(corosync) = Corosync::read(machine.root)? else {
+        return Ok(down(
+            "",
+            Note::new("this machine is in no cluster", "storhaug setup"),
+        ));
+    };
+    let state = pacemaker::state(machine.runner);
+    let (state, cib) = match (state, pacemaker::query(machine.runner)) {
+        (Ok(state), Ok(cib)) => (state, cib),
+        _ => {
+            let note = Note::new("the cluster does not run here", "pcs cluster start --all");
+            return Ok(down(&corosync.name, note));
+        }
+    };
+    Ok(judge(corosync.name, state, &cib))
+}
+
+fn down(cluster: &str, note: Note) -> Status {
+    Status {
+        cluster: cluster.to_owned(),
+        verdict: Verdict::Down,
+        state: State::default(),
+        wanted: Vec::new(),
+        addresses: BTreeMap::new(),
+        missing: Vec::new(),
+        notes: vec![note],
+    }
+}
+
+/// What `state` means for the cluster that was applied.
+fn judge(cluster: String, state: State, cib: &Element) -> Status {
+    let mut notes = Vec::new();
+    let applied = applied(cib);
+    let wanted = applied.as_ref().map(desired::wanted).unwrap_or_default();
+    let vips = applied.iter().flat_map(|cluster| &cluster.vips);
+    let addresses: BTreeMap<String, IpAddr> =
+        vips.map(|vip| (vip.name.clone(), vip.address)).collect();
+    if applied.is_none() {
+        let what = match plan::is_ours(cib) {
+            true => "the configuration kept in the CIB cannot be read",
+            false => "the cluster was not set up by storhaug",
+        };
+        notes.push(Note::new(what, "storhaug setup"));
+    }
+    if state.dc.is_none() {
+        notes.push(Note::new(
+            "no coordinator is elected",
+            "pcs cluster start --all",
+        ));
+    } else if !state.quorum {
+        notes.push(Note::new(
+            "too few nodes take part: no quorum",
+            "pcs cluster start --all",
+        ));
+    }
+    for (name, node) in &state.nodes {
+        if node.unclean {
+            notes.push(Note::new(
+                format!("{name} is lost and not fenced yet"),
+                "stonith_admin --history '*' --verbose",
+            ));
+        } else if !node.online {
+            notes.push(Note::new(
+                format!("{name} is offline"),
+                format!("pcs cluster start {name}"),
+            ));
+        } else if node.standby {
+            notes.push(Note::new(
+                format!("{name} is in standby"),
+                format!("pcs node unstandby {name}"),
+            ));
+        } else if node.maintenance {
+            notes.push(Note::new(
+                format!("{name} is in maintenance"),
+                format!("pcs node unmaintenance {name}"),
+            ));
+        }
+    }
+    let missing = agreement::missing(&wanted, &state);
+    for missing in &missing {
+        let resource = &missing.resource;
+        notes.push(Note::new(
+            missing.in_words(),
+            format!("crm_resource --cleanup --resource {resource}"),
+        ));
+    }
+    for failure in &state.failures {
+        if !missing
+            .iter()
+            .any(|missing| missing.failures.contains(failure))
+        {
+            let (resource, node) = (&failure.resource, &failure.node);
+            notes.push(Note::new(
+                format!("{} ({})", failure.in_words(), failure.when),
+                format!("crm_resource --cleanup --resource {resource} --node {node}"),
+            ));
+        }
+    }
+    let addressed = wanted.iter().filter(|wanted| wanted.kind == Kind::Address);
+    let served = addressed
+        .clone()
+        .any(|address| !state.running(&address.resource).is_empty());
+    let verdict = if !state.quorum || applied.is_none() || (addressed.count() > 0 && !served) {
+        Verdict::Down
+    } else if notes.is_empty() {
+        Verdict::Ok
+    } else {
+        Verdict::Degraded
+    };
+    if !state.fencing {
+        // Chosen by the administrator: said every time, and no reason to call
+        // a cluster degraded that does what it was told.
+        notes.push(Note::new(
+            WITHOUT_FENCING,
+            "write [fencing] and run storhaug setup",
+        ));
+    }
+    Status {
+        cluster,
+        verdict,
+        state,
+        wanted,
+        addresses,
+        missing,
+        notes,
+    }
+}

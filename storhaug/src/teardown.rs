@@ -1,0 +1,151 @@
+//! `storhaug teardown`: takes out of the cluster what storhaug has put in,
+//! and the cluster itself when nothing else is in it. Data stays.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use storhaug_agents::deadline::{Deadline, until};
+use storhaug_agents::exec::Cmd;
+
+use crate::corosync::Corosync;
+use crate::machine::Machine;
+use crate::pacemaker::{self, Push};
+use crate::pcs;
+use crate::plan;
+use crate::progress::Progress;
+use crate::setup::Outcome;
+use crate::xml::Element;
+
+/// How often the cluster is looked at while it is waited for.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// How long everything may take to stop.
+const STOPPING: Duration = Duration::from_secs(300);
+
+/// How long a cluster that did not run may take to answer.
+const STARTING: Duration = Duration::from_secs(120);
+
+/// How often a push is tried again when somebody else was faster.
+const PUSHES: usize = 10;
+
+/// Takes everything of ours away.
+///
+/// # Errors
+/// What does not stop, and why.
+pub fn run(machine: Machine<'_>, progress: &mut Progress) -> anyhow::Result<Outcome> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("only root may change the cluster; run it with sudo");
+    }
+    let _lock = machine.lock()?;
+    if Corosync::read(machine.root)?.is_none() {
+        return Ok(Outcome::NothingToDo);
+    }
+    let call = |cmd: &Cmd| -> anyhow::Result<()> {
+        let output = machine.runner.run(cmd, Deadline::after(pcs::PATIENCE))?;
+        output.checked().map(drop)
+    };
+    if pacemaker::query(machine.runner).is_err() {
+        progress.begin("starting the cluster, to stop its services in order");
+        call(&pcs::start())?;
+    }
+    until(
+        Deadline::after(STARTING),
+        EVERY,
+        "a cluster with quorum",
+        || {
+            progress.waiting("waiting for the cluster");
+            let state = pacemaker::state(machine.runner).ok();
+            Ok(state
+                .is_some_and(|state| state.dc.is_some() && state.quorum)
+                .then_some(()))
+        },
+    )?;
+    let cib = pacemaker::query(machine.runner)?;
+    let ours = plan::our_primitives(&cib);
+    if ours.is_empty() && !plan::is_ours(&cib) && !plan::foreign(&cib).is_empty() {
+        return Ok(Outcome::NothingToDo);
+    }
+    if !ours.is_empty() {
+        progress.begin("stopping addresses and services");
+        change(machine, plan::all_stopped)?;
+        let devices = fencing(&cib);
+        let stopping: Vec<&String> = ours.iter().filter(|id| !devices.contains(*id)).collect();
+        wait_gone(machine, &stopping, progress)?;
+    }
+    change(machine, |cib| plan::without_ours(cib).0)?;
+    wait_gone(machine, &ours.iter().collect::<Vec<_>>(), progress)?;
+    progress.done("nothing of storhaug is left in the cluster");
+    let others = plan::foreign(&pacemaker::query(machine.runner)?);
+    if others.is_empty() {
+        progress.begin("taking the cluster off every node");
+        call(&pcs::stop())?;
+        call(&pcs::destroy())?;
+    } else {
+        progress.done(&format!(
+            "the cluster stays, for it also runs {}",
+            others.join(", ")
+        ));
+    }
+    Ok(Outcome::Done)
+}
+
+/// Ids of the fencing devices.
+fn fencing(cib: &Element) -> Vec<String> {
+    let resources = cib
+        .at(&["configuration", "resources"])
+        .map(Element::walk)
+        .unwrap_or_default();
+    let devices = resources
+        .into_iter()
+        .filter(|r| r.get("class") == Some("stonith"));
+    devices.map(|device| device.id().to_owned()).collect()
+}
+
+fn change(machine: Machine<'_>, to: impl Fn(&Element) -> Element) -> anyhow::Result<()> {
+    for _ in 0..PUSHES {
+        let mut before = pacemaker::query(machine.runner)?;
+        before.children.retain(|section| section.name != "status");
+        if pacemaker::push(machine.runner, &before, &to(&before))? == Push::Done {
+            return Ok(());
+        }
+    }
+    bail!("somebody else keeps changing the cluster's configuration; run teardown again")
+}
+
+fn wait_gone(
+    machine: Machine<'_>,
+    resources: &[&String],
+    progress: &mut Progress,
+) -> anyhow::Result<()> {
+    let mut failures = String::new();
+    let result = until(
+        Deadline::after(STOPPING),
+        EVERY,
+        "everything to stop",
+        || {
+            let state = pacemaker::state(machine.runner)?;
+            let active: Vec<&str> = resources
+                .iter()
+                .map(|id| id.as_str())
+                .filter(|id| state.active(id))
+                .collect();
+            let Some(first) = active.first() else {
+                return Ok(Some(()));
+            };
+            progress.waiting(&format!("waiting until {first} has stopped"));
+            let of_these = state
+                .failures
+                .iter()
+                .filter(|f| active.contains(&f.resource.as_str()));
+            failures = of_these
+                .map(|f| f.in_words())
+                .collect::<Vec<_>>()
+                .join("; ");
+            Ok(None)
+        },
+    );
+    result.with_context(|| match failures.is_empty() {
+        true => "`storhaug status` says more".to_owned(),
+        false => failures,
+    })
+}

@@ -1,0 +1,267 @@
+//! What Pacemaker makes of the configuration, asked of its own scheduler.
+
+mod simulator;
+
+use std::collections::BTreeSet;
+
+use simulator::{Action, Simulation, cluster};
+use storhaug::cluster::Placement;
+
+fn spread(loads: &[usize]) -> usize {
+    let most = loads.iter().max().copied().unwrap_or_default();
+    most - loads.iter().min().copied().unwrap_or_default()
+}
+
+fn vips(actions: &[Action]) -> Vec<&Action> {
+    let of_vips = actions
+        .iter()
+        .filter(|a| a.resource.starts_with("vip-") && a.task != "monitor");
+    of_vips.collect()
+}
+
+fn touched(actions: &[Action]) -> BTreeSet<(&str, &str)> {
+    let acted = actions.iter().filter(|action| action.task != "monitor");
+    acted
+        .map(|action| (action.resource.as_str(), action.node.as_str()))
+        .collect()
+}
+
+#[test]
+fn everything_starts_and_addresses_are_spread() {
+    let cluster = cluster(3, 5);
+    let simulation = Simulation::started(&cluster);
+    let names: Vec<String> = cluster.nodes.iter().map(|node| node.name.clone()).collect();
+    assert_eq!(simulation.holders().len(), 5);
+    assert!(spread(&simulation.loads(&names)) <= 1);
+    let wanted = storhaug::desired::wanted(&cluster);
+    let missing = storhaug::agreement::missing(&wanted, &simulation.state());
+    assert_eq!(missing, []);
+}
+
+#[test]
+fn a_crash_moves_the_lost_addresses_and_no_other() {
+    let cluster = cluster(3, 6);
+    let mut simulation = Simulation::started(&cluster);
+    let before = simulation.holders();
+    simulation.crash("node2");
+    simulation.settle();
+    let after = simulation.holders();
+    assert_eq!(after.len(), 6);
+    for (vip, holder) in &before {
+        if holder != "node2" {
+            assert_eq!(after[vip], *holder, "{vip} moved without need");
+        }
+    }
+    assert!(!after.values().any(|holder| holder == "node2"));
+}
+
+/// One failure, a second, and both nodes back.
+#[test]
+fn balance_holds_after_any_single_and_double_failure() {
+    for (nodes, vips) in [(2, 3), (3, 3), (3, 4), (3, 7), (4, 6), (5, 7)] {
+        let cluster = cluster(nodes, vips);
+        let names: Vec<String> = cluster.nodes.iter().map(|node| node.name.clone()).collect();
+        let started = Simulation::started(&cluster);
+        for (index, first) in names.iter().enumerate() {
+            let mut simulation = started.clone();
+            let mut lost = vec![first];
+            if nodes > 2 {
+                lost.push(&names[(index + 1) % nodes]);
+            }
+            for (count, node) in lost.iter().enumerate() {
+                simulation.crash(node);
+                simulation.settle();
+                let gone = &lost[..=count];
+                let left: Vec<String> = names
+                    .iter()
+                    .filter(|name| !gone.contains(name))
+                    .cloned()
+                    .collect();
+                let loads = simulation.loads(&left);
+                assert_eq!(loads.iter().sum::<usize>(), vips);
+                assert!(
+                    spread(&loads) <= 1,
+                    "{nodes} nodes, {vips} addresses, without {gone:?}: {loads:?}"
+                );
+            }
+            for node in &lost {
+                simulation.rejoin(node);
+                simulation.settle();
+            }
+            let loads = simulation.loads(&names);
+            assert!(
+                spread(&loads) <= 1,
+                "{nodes} nodes, {vips} addresses, all back: {loads:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_rejoining_node_gets_addresses_only_when_its_services_work() {
+    let mut simulation = Simulation::started(&cluster(3, 3));
+    simulation.crash("node2");
+    simulation.settle();
+    let joining = simulation.rejoin("node2");
+    assert!(vips(&joining).is_empty(), "{joining:#?}");
+    assert!(
+        joining
+            .iter()
+            .any(|a| a.resource == "smbd" && a.task == "start")
+    );
+    // Its smbd has said that it works: one stop, one start, nothing else.
+    simulation.publish();
+    let moving = simulation.transition(&[]);
+    let acted = touched(&moving);
+    assert!(
+        acted
+            .iter()
+            .all(|(resource, _)| resource.starts_with("vip-")),
+        "{acted:?}"
+    );
+    assert_eq!(vips(&moving).len(), 2, "{moving:#?}");
+}
+
+#[test]
+fn a_crash_during_a_rejoin_makes_no_address_wait() {
+    let mut simulation = Simulation::started(&cluster(4, 4));
+    simulation.crash("node2");
+    simulation.settle();
+    simulation.rejoin("node2");
+    // node2 has started everything and serves nothing yet; node3 dies.
+    let before = simulation.holders();
+    let crash = simulation.crash("node3");
+    for action in vips(&crash) {
+        assert!(
+            before[&action.resource] == "node3",
+            "{action:?} concerns a healthy node"
+        );
+    }
+    let position = |task: &str, resource: &str| {
+        crash
+            .iter()
+            .position(|a| a.task == task && a.resource == resource)
+    };
+    let (lost, _) = before
+        .iter()
+        .find(|(_, holder)| *holder == "node3")
+        .unwrap();
+    assert!(
+        position("start", lost).is_some(),
+        "{lost} is not served in this transition"
+    );
+    simulation.settle();
+    assert_eq!(simulation.holders().len(), 4);
+}
+
+#[test]
+fn an_smbd_that_does_not_work_loses_its_addresses_and_nothing_else_moves() {
+    let mut simulation = Simulation::started(&cluster(3, 3));
+    simulation.mute("node1");
+    simulation.publish();
+    let moving = simulation.transition(&["--op-inject", "smbd_monitor_10000@node1=1"]);
+    let touched = touched(&moving);
+    for (resource, node) in &touched {
+        let expected = resource.starts_with("vip-") || (*resource == "smbd" && *node == "node1");
+        assert!(expected, "{resource} on {node} was touched: {moving:#?}");
+    }
+    simulation.settle();
+    let holders = simulation.holders();
+    assert_eq!(holders.len(), 3);
+    assert!(
+        !holders.values().any(|holder| holder == "node1"),
+        "{holders:?}"
+    );
+}
+
+#[test]
+fn a_failing_ctdb_restarts_what_needs_it_on_its_node_alone() {
+    let mut simulation = Simulation::started(&cluster(3, 3));
+    let done = simulation.transition(&["--op-inject", "ctdb_monitor_10000@node1=1"]);
+    let touched = touched(&done);
+    assert!(touched.contains(&("ctdb", "node1")) && touched.contains(&("smbd", "node1")));
+    for (resource, node) in &touched {
+        assert!(
+            *node == "node1" || resource.starts_with("vip-"),
+            "{resource} on {node}"
+        );
+        assert!(
+            !["share", "noded"].contains(resource),
+            "{resource} on {node}"
+        );
+    }
+}
+
+#[test]
+fn a_failing_winbindd_leaves_everything_else_alone() {
+    let mut simulation = Simulation::started(&cluster(3, 3));
+    let done = simulation.transition(&["--op-inject", "winbindd_monitor_10000@node1=1"]);
+    let touched = touched(&done);
+    assert_eq!(
+        touched,
+        BTreeSet::from([("winbindd", "node1")]),
+        "{done:#?}"
+    );
+}
+
+#[test]
+fn a_failing_noded_leaves_addresses_alone() {
+    let mut simulation = Simulation::started(&cluster(3, 3));
+    let done = simulation.transition(&["--op-inject", "noded_monitor_10000@node1=7"]);
+    assert_eq!(
+        touched(&done),
+        BTreeSet::from([("noded", "node1")]),
+        "{done:#?}"
+    );
+}
+
+#[test]
+fn a_drained_node_gives_its_addresses_away_before_it_stops() {
+    let mut simulation = Simulation::started(&cluster(3, 3));
+    let before = simulation.holders();
+    let (vip, _) = before
+        .iter()
+        .find(|(_, holder)| *holder == "node1")
+        .unwrap();
+    simulation.configure(|configuration| {
+        for node in &mut configuration.entry("nodes").children {
+            if node.get("uname") == Some("node1") {
+                let id = "nodes-node1";
+                let standby = storhaug::xml::Element::new("nvpair")
+                    .with("id", format!("{id}-standby"))
+                    .with("name", "standby")
+                    .with("value", "on");
+                let set = storhaug::xml::Element::new("instance_attributes").with("id", id);
+                node.children.push(set.child(standby));
+            }
+        }
+    });
+    let done = simulation.transition(&[]);
+    let position = |task: &str, resource: &str| {
+        let found = done
+            .iter()
+            .position(|a| a.task == task && a.resource == resource && a.node == "node1");
+        found.unwrap_or_else(|| panic!("no {task} of {resource} in {done:#?}"))
+    };
+    assert!(position("stop", vip) < position("stop", "smbd"));
+    assert!(position("stop", vip) < position("stop", "noded"));
+    assert!(position("stop", "smbd") < position("stop", "ctdb"));
+    simulation.settle();
+    assert_eq!(simulation.holders().len(), 3);
+}
+
+#[test]
+fn deterministic_addresses_follow_their_order() {
+    let mut cluster = cluster(3, 3);
+    cluster.placement = Placement::Deterministic;
+    cluster.vips[0].prefer = vec!["node3".into(), "node1".into()];
+    let vip = cluster.vips[0].name.clone();
+    let mut simulation = Simulation::started(&cluster);
+    assert_eq!(simulation.holders()[&vip], "node3");
+    simulation.crash("node3");
+    simulation.settle();
+    assert_eq!(simulation.holders()[&vip], "node1");
+    simulation.crash("node1");
+    simulation.settle();
+    assert_eq!(simulation.holders()[&vip], "node2");
+}

@@ -1,0 +1,259 @@
+//! A cluster inside `crm_simulate`: Pacemaker's own scheduler decides, every
+//! action succeeds at once unless a test says otherwise, and node attributes
+//! are what our agents would have published.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a simulation that cannot go on fails its test"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use storhaug::cluster::{Cluster, Failover, Fencing, Node, Placement, Service, Smb, Storage, Vip};
+use storhaug::desired::Facts;
+use storhaug::plan::{Live, Plan};
+use storhaug::state::State;
+use storhaug::xml::Element;
+use storhaug_agents::deadline::Deadline;
+use storhaug_agents::exec::{Cmd, Host, Runner};
+
+/// A cluster of `nodes` nodes and `vips` addresses with everything in it.
+pub fn cluster(nodes: usize, vips: usize) -> Cluster {
+    let names: Vec<String> = (1..=nodes).map(|n| format!("node{n}")).collect();
+    let devices = names
+        .iter()
+        .map(|name| (name.clone(), BTreeMap::from([("ip".into(), name.clone())])));
+    Cluster {
+        name: "storhaug".into(),
+        nodes: names
+            .iter()
+            .map(|name| Node {
+                name: name.clone(),
+                address: None,
+                storage: true,
+            })
+            .collect(),
+        vips: (0..vips)
+            .map(|n| {
+                let address = std::net::IpAddr::from([10, 0, 0, u8::try_from(101 + n).unwrap()]);
+                Vip {
+                    name: Vip::default_name(address),
+                    address,
+                    prefix: Some(24),
+                    nic: None,
+                    prefer: Vec::new(),
+                    services: BTreeSet::from([Service::Smb]),
+                }
+            })
+            .collect(),
+        storage: Storage::GlusterFs {
+            server: "localhost".into(),
+            mount_dir: "/run/storhaug".into(),
+            options: None,
+        },
+        smb: Some(Smb {
+            volumes: vec!["share".into()],
+            winbind: true,
+            netbios: false,
+        }),
+        fencing: Fencing::Device {
+            agent: "fence_ipmilan".into(),
+            options: BTreeMap::from([("password_file".into(), "/etc/storhaug/ipmi".into())]),
+            nodes: devices.collect(),
+        },
+        failover: Failover::Default,
+        placement: Placement::Balanced,
+        password_file: PathBuf::from("/etc/storhaug/hacluster.password"),
+    }
+}
+
+/// What a setup on a bare machine would know.
+pub fn facts(cluster: &Cluster) -> Facts {
+    Facts {
+        slots: (0..cluster.nodes.len())
+            .map(|n| format!("10.0.0.{}", 11 + n))
+            .collect(),
+        canonical: "name = \"storhaug\"".into(),
+        fingerprint: "1:abc".into(),
+    }
+}
+
+/// A cluster that runs in the simulator.
+#[derive(Clone, Debug)]
+pub struct Simulation {
+    cib: Element,
+    /// Nodes whose smbd does not answer, whatever Pacemaker thinks.
+    mute: BTreeSet<String>,
+}
+
+/// What happened to one resource.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Action {
+    /// `start`, `stop`, `monitor`, …
+    pub task: String,
+    /// The resource.
+    pub resource: String,
+    /// Where.
+    pub node: String,
+}
+
+impl Simulation {
+    /// The cluster after a setup, with every node up.
+    pub fn started(cluster: &Cluster) -> Simulation {
+        let plan = Plan::make(cluster, &facts(cluster), &Live::default()).unwrap();
+        let mut cib = plan.after.child(Element::new("status"));
+        cib.set("crm_feature_set", "3.16.1");
+        cib.set("have-quorum", "1");
+        let mut simulation = Simulation {
+            cib,
+            mute: BTreeSet::new(),
+        };
+        let up: Vec<String> = cluster
+            .nodes
+            .iter()
+            .flat_map(|node| ["--node-up".to_owned(), node.name.clone()])
+            .collect();
+        let up: Vec<&str> = up.iter().map(String::as_str).collect();
+        simulation.transition(&up);
+        simulation.settle();
+        simulation
+    }
+
+    /// One transition, carried out. What was done, in order.
+    pub fn transition(&mut self, arguments: &[&str]) -> Vec<Action> {
+        let directory = tempfile::tempdir().unwrap();
+        let (before, after) = (directory.path().join("in"), directory.path().join("out"));
+        std::fs::write(&before, self.cib.to_string()).unwrap();
+        let cmd = Cmd::new("crm_simulate")
+            .args(["--simulate", "--output-as=xml", "--xml-file"])
+            .arg(&before)
+            .arg("--save-output")
+            .arg(&after)
+            .args(arguments);
+        let output = Host
+            .run(&cmd, Deadline::after(Duration::from_secs(60)))
+            .unwrap();
+        let told = Element::parse(&output.checked().unwrap()).unwrap();
+        self.cib = Element::parse(&std::fs::read_to_string(&after).unwrap()).unwrap();
+        let done = told
+            .find("transition")
+            .map_or(&[][..], |transition| &transition.children);
+        let resources = done.iter().filter(|action| action.name == "rsc_action");
+        resources
+            .map(|action| {
+                let text = |name| action.get(name).unwrap_or_default().to_owned();
+                let resource = text("resource");
+                Action {
+                    task: text("op").split(' ').next().unwrap_or_default().to_owned(),
+                    resource: resource.split(':').next().unwrap_or_default().to_owned(),
+                    node: text("node"),
+                }
+            })
+            .collect()
+    }
+
+    /// Publishes what our agents would, and goes on until nothing changes.
+    pub fn settle(&mut self) -> Vec<Action> {
+        let mut all = Vec::new();
+        for _ in 0..10 {
+            let changed = self.publish();
+            let done = self.transition(&[]);
+            let quiet = done.iter().all(|action| action.task == "monitor");
+            all.extend(done);
+            if quiet && !changed {
+                return all;
+            }
+        }
+        panic!("the cluster does not come to rest: {all:#?}");
+    }
+
+    /// Whether an attribute changed.
+    pub fn publish(&mut self) -> bool {
+        let state = self.state();
+        let serving = state.running("smbd");
+        let mute = &self.mute;
+        let mut changed = false;
+        for node in &mut self.cib.entry("status").children {
+            let name = node.get("uname").unwrap_or_default().to_owned();
+            let works = serving.contains(&name.as_str()) && !mute.contains(&name);
+            let id = node.id().to_owned();
+            let had = node.find("transient_attributes").is_some();
+            node.children
+                .retain(|child| child.name != "transient_attributes");
+            if works {
+                let pair = Element::new("nvpair")
+                    .with("id", format!("status-{id}-storhaug-smb"))
+                    .with("name", "storhaug-smb")
+                    .with("value", "1");
+                let set = Element::new("instance_attributes").with("id", format!("status-{id}"));
+                node.children.push(
+                    Element::new("transient_attributes")
+                        .with("id", &id)
+                        .child(set.child(pair)),
+                );
+            }
+            changed |= had != works;
+        }
+        changed
+    }
+
+    /// A node's smbd stops answering, as its agent would notice.
+    pub fn mute(&mut self, node: &str) {
+        self.mute.insert(node.to_owned());
+    }
+
+    /// Power is gone.
+    pub fn crash(&mut self, node: &str) -> Vec<Action> {
+        for state in &mut self.cib.entry("status").children {
+            if state.get("uname") == Some(node) {
+                state
+                    .children
+                    .retain(|child| child.name != "transient_attributes");
+            }
+        }
+        self.transition(&["--node-fail", node])
+    }
+
+    /// Power is back, and the node joins.
+    pub fn rejoin(&mut self, node: &str) -> Vec<Action> {
+        self.transition(&["--node-up", node])
+    }
+
+    /// Changes the configuration.
+    pub fn configure(&mut self, change: impl FnOnce(&mut Element)) {
+        change(self.cib.entry("configuration"));
+    }
+
+    /// What crm_mon says.
+    pub fn state(&self) -> State {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), self.cib.to_string()).unwrap();
+        let cmd = Cmd::new("crm_mon")
+            .args(["--one-shot", "--inactive", "--output-as=xml"])
+            .env("CIB_file", file.path());
+        let output = Host
+            .run(&cmd, Deadline::after(Duration::from_secs(60)))
+            .unwrap();
+        State::parse(&output.checked().unwrap()).unwrap()
+    }
+
+    /// Addresses and who holds them.
+    pub fn holders(&self) -> BTreeMap<String, String> {
+        let state = self.state();
+        let vips = state
+            .instances
+            .iter()
+            .filter(|i| i.agent == "ocf:storhaug:vip" && !i.nodes.is_empty());
+        vips.map(|i| (i.resource.clone(), i.nodes.join("+")))
+            .collect()
+    }
+
+    /// How many addresses each of `nodes` carries.
+    pub fn loads(&self, nodes: &[String]) -> Vec<usize> {
+        let holders = self.holders();
+        let load = |node: &String| holders.values().filter(|holder| *holder == node).count();
+        nodes.iter().map(load).collect()
+    }
+}
