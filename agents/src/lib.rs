@@ -7,9 +7,11 @@
 pub mod addresses;
 pub mod announce;
 pub mod attribute;
+pub mod child;
 pub mod daemon;
 pub mod deadline;
 pub mod exec;
+pub mod glusterfs;
 pub mod netlink;
 pub mod noded;
 pub mod ocf;

@@ -1,0 +1,125 @@
+//! The mounts of a mount namespace, from `mountinfo`: read without a look at
+//! any of the file systems. Source: proc(5), "/proc/pid/mountinfo".
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+
+/// A mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// `major:minor` of the file system; the number that all of its mounts, in
+    /// all namespaces, have in common.
+    pub device: String,
+    /// Where it is mounted.
+    pub point: PathBuf,
+    /// Type, with the subtype of FUSE: `fuse.glusterfs`.
+    pub fstype: String,
+    /// What is mounted; `server:/volume` for GlusterFS.
+    pub source: OsString,
+}
+
+impl std::fmt::Display for Mount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.source.display(), self.fstype)
+    }
+}
+
+/// The mounts that `mountinfo` lists, in its order: a mount comes after the
+/// one that it covers.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read(mountinfo: &Path) -> anyhow::Result<Vec<Mount>> {
+    let text = fs::read(mountinfo).with_context(|| format!("reading {}", mountinfo.display()))?;
+    Ok(parse(&text))
+}
+
+fn parse(text: &[u8]) -> Vec<Mount> {
+    text.split(|&byte| byte == b'\n')
+        .filter_map(mount)
+        .collect()
+}
+
+fn mount(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let device = fields.nth(2)?;
+    let point = fields.nth(1)?;
+    // Some optional fields come before the separator.
+    fields.next()?;
+    fields.by_ref().find(|field| field == b"-")?;
+    Some(Mount {
+        device: String::from_utf8(device.to_vec()).ok()?,
+        fstype: String::from_utf8(unescape(fields.next()?)).ok()?,
+        source: OsString::from_vec(unescape(fields.next()?)),
+        point: OsString::from_vec(unescape(point)).into(),
+    })
+}
+
+/// Undoes the octal escapes that the kernel writes for space, tab, newline,
+/// backslash and `#`.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        let escape = (byte == b'\\').then(|| after.get(..3)).flatten();
+        let value = escape
+            .and_then(|digits| str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        plain.push(value.unwrap_or(byte));
+        rest = if value.is_some() { &after[3..] } else { after };
+    }
+    plain
+}
+
+/// Whether `path` is `directory` or below it. Works on the text alone, which
+/// may be a link of `/proc` that ends in ` (deleted)`.
+pub fn is_within(path: &OsStr, directory: &Path) -> bool {
+    let rest = path
+        .as_bytes()
+        .strip_prefix(directory.as_os_str().as_bytes());
+    rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/' || rest == b" (deleted)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines() {
+        let text = b"22 1 0:2 / / rw shared:1 - ext4 /dev/sda1 rw\n\
+            36 22 0:47 / /run/a\\040b rw,relatime shared:5 master:1 - fuse.glusterfs n1:/s%\\134s rw,fd=4\n\
+            37 22 0:48 / /x rw - tmpfs - rw\n\
+            torn 22 0:4";
+        let mounts = parse(text);
+        assert_eq!(mounts.len(), 3);
+        let gluster = &mounts[1];
+        assert_eq!(gluster.point, Path::new("/run/a b"));
+        assert_eq!(gluster.to_string(), r"n1:/s%\s (fuse.glusterfs)");
+        assert_eq!(gluster.device, "0:47");
+        assert_eq!(mounts[2].to_string(), "- (tmpfs)");
+    }
+
+    #[test]
+    fn this_process_has_a_root() {
+        let mounts = read(Path::new("/proc/self/mountinfo")).unwrap();
+        assert!(mounts.iter().any(|mount| mount.point == Path::new("/")));
+    }
+
+    #[test]
+    fn a_directory_is_no_pattern() {
+        let within =
+            |path: &str, directory: &str| is_within(OsStr::new(path), Path::new(directory));
+        assert!(within("/a/b", "/a/b"));
+        assert!(within("/a/b/c", "/a/b"));
+        assert!(within("/a/b (deleted)", "/a/b"));
+        assert!(!within("/a/bc", "/a/b"));
+        assert!(!within("/axb", "/a.b"));
+        assert!(!within("/a", "/a/b"));
+    }
+}
