@@ -404,6 +404,8 @@ fn text(value: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     fn address(ip: &str, prefix: u8) -> Address {
@@ -456,19 +458,10 @@ mod tests {
     #[test]
     fn the_own_end_of_a_point_to_point_link_is_the_address() {
         let header = address_header(libc::AF_INET, 32, 0, 9);
-        let mut body = header.to_vec();
-        for (kind, octets) in [
-            (libc::IFA_ADDRESS, [192, 0, 2, 2]),
-            (libc::IFA_LOCAL, [192, 0, 2, 1]),
-        ] {
-            body.extend_from_slice(&8_u16.to_ne_bytes());
-            body.extend_from_slice(&kind.to_ne_bytes());
-            body.extend_from_slice(&octets);
-        }
-        let message = Message {
-            kind: libc::RTM_NEWADDR,
-            body,
-        };
+        let message = Request::new(libc::RTM_NEWADDR, 0, &header)
+            .attribute(libc::IFA_ADDRESS, &[192, 0, 2, 2])
+            .attribute(libc::IFA_LOCAL, &[192, 0, 2, 1])
+            .as_message();
         let address = Address::parse(&message).unwrap();
         assert_eq!(address.ip, Ipv4Addr::new(192, 0, 2, 1));
         assert_eq!((address.prefix, address.index), (32, 9));
@@ -494,5 +487,33 @@ mod tests {
         let lo = links.iter().find(|link| link.called("lo")).unwrap();
         assert_eq!(network.link(lo.index).unwrap().as_ref(), Some(lo));
         assert_eq!(network.link(u32::MAX >> 1).unwrap(), None);
+    }
+
+    proptest! {
+        /// A kernel of another time may say what this program does not expect.
+        #[test]
+        fn any_message_is_understood_or_ignored(
+            header in vec(any::<u8>(), 16),
+            values in vec((0..60_u16, vec(any::<u8>(), 0..40)), 0..8),
+        ) {
+            let mut request = Request::new(0, 0, &header);
+            for (kind, value) in &values {
+                request = request.attribute(*kind, value);
+            }
+            let message = request.as_message();
+            let _ = (Link::parse(&message), Route::parse(&message));
+            if let Some(address) = Address::parse(&message) {
+                let _ = address.network_contains(address.ip);
+                let _ = broadcast(address.ip, address.prefix);
+            }
+        }
+
+        /// The mask by arithmetic against the mask bit by bit.
+        #[test]
+        fn a_network_is_its_first_bits(ip: u128, other: u128, prefix in 0..=128_u8) {
+            let same = (0..prefix).all(|bit| (ip ^ other) >> (127 - bit) & 1 == 0);
+            let own = address(&Ipv6Addr::from(ip).to_string(), prefix);
+            prop_assert_eq!(own.network_contains(Ipv6Addr::from(other).into()), same);
+        }
     }
 }

@@ -62,6 +62,15 @@ impl Request {
         self
     }
 
+    /// The same as the kernel would say it.
+    #[cfg(test)]
+    pub(crate) fn as_message(&self) -> Message {
+        Message {
+            kind: self.kind,
+            body: self.body.clone(),
+        }
+    }
+
     fn bytes(&self, sequence: u32) -> Vec<u8> {
         let length = u32::try_from(HEADER + self.body.len()).unwrap_or(u32::MAX);
         // An acknowledgement ends every exchange that a dump's end does not.
@@ -226,6 +235,8 @@ const fn low(constant: libc::c_int) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     fn message(kind: i32, flags: i32, sequence: u32, body: &[u8]) -> Vec<u8> {
@@ -293,6 +304,28 @@ mod tests {
             let mut bad = good.clone();
             bad[..4].copy_from_slice(&length.to_ne_bytes());
             assert_eq!(Answer::new(1).read(&bad), Err(Errno::EBADMSG));
+        }
+    }
+
+    proptest! {
+        /// Messages of every length and number, whole and cut off.
+        #[test]
+        fn any_datagram_is_read_or_refused(
+            lengths in vec((any::<u16>(), 0..4_u16, vec(any::<u8>(), 0..64)), 0..4),
+            cut in any::<usize>(),
+        ) {
+            let mut datagram = Vec::new();
+            for (kind, flags, body) in lengths {
+                datagram.extend(message(i32::from(kind), i32::from(flags), 1, &body));
+            }
+            let cut = cut % (datagram.len() + 1);
+            let _ = Answer::new(1).read(&datagram[..cut]);
+        }
+
+        #[test]
+        fn any_attributes_are_within_their_bytes(bytes in vec(any::<u8>(), 0..256)) {
+            let total: usize = attributes(&bytes).map(|(_, value)| 4 + value.len()).sum();
+            prop_assert!(total <= bytes.len());
         }
     }
 }

@@ -144,6 +144,8 @@ fn advertised(message: &[u8]) -> Option<(IpAddr, Mac)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     const MAC: Mac = [2, 0, 0, 0, 0, 9];
@@ -189,6 +191,18 @@ mod tests {
         }
         for options in [&[][..], &[2], &[1, 0], &[1, 200], &[2, 2, 0, 0, 0, 0, 0, 0]] {
             assert_eq!(advertised(&advertisement("fd00::5", options)), None);
+        }
+    }
+
+    proptest! {
+        /// Anybody on the network can send anything.
+        #[test]
+        fn any_packet_is_a_claim_or_none(
+            bytes in vec(any::<u8>(), 0..256),
+            options in vec(any::<u8>(), 0..64),
+        ) {
+            let _ = (arp_claim(&bytes), advertised(&bytes));
+            let _ = advertised(&advertisement("fd00::5", &options));
         }
     }
 }

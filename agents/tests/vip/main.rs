@@ -131,6 +131,23 @@ fn a_renamed_interface_is_seen_and_left() {
     assert!(!addresses().contains("lan0.7 10.9.0.100/24"));
 }
 
+/// Neither the routes nor the source of the node's own connections change.
+#[test]
+fn the_nodes_own_traffic_goes_as_before() {
+    let _lan = Lan::new();
+    let routes = |family: &str| run(&format!("ip {family} route show table main"));
+    for (family, ip, peer) in [("-4", FOUR, "10.9.0.2"), ("-6", SIX, "fd09::2")] {
+        run(&format!("ip {family} route add default via {peer}"));
+        let before = routes(family);
+        let source = run(&format!("ip {family} route get {peer}"));
+        let vip = Vip::new(ip);
+        vip.start().ok();
+        assert_eq!(run(&format!("ip {family} route get {peer}")), source);
+        vip.stop().ok();
+        assert_eq!(routes(family), before);
+    }
+}
+
 /// Whatever else is wrong, the address is what a stop looks for.
 #[test]
 fn a_stop_takes_no_offence_at_other_parameters() {
