@@ -677,7 +677,9 @@ impl<'a> Check<'a> {
                 devices.insert(name.clone(), self.options(value));
             }
             let place = section.place_of(&keys::FENCING_NODES);
-            for node in nodes.iter().filter(|node| !listed.contains_key(&node.name)) {
+            let without = |node: &&Node| self.complete && !listed.contains_key(&node.name);
+            let without: Vec<&Node> = nodes.iter().filter(without).collect();
+            for node in without {
                 let add = match self.draft.form {
                     Form::Toml => format!("add nodes.{} = {{ … }} to [fencing]", bare(&node.name)),
                     Form::Slides => format!("add {}=\"…\"", slides_key(&node.name)),

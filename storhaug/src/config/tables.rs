@@ -195,7 +195,7 @@ impl Reader<'_> {
                 }
                 Value::List(list)
             }
-            (Kind::Options, DeValue::Table(table)) => Value::Options(self.options(key, table)),
+            (Kind::Options, DeValue::Table(table)) => Value::Options(self.options(table)),
             (Kind::NodeOptions, DeValue::Table(nodes)) => {
                 Value::NodeOptions(self.node_options(key, nodes))
             }
@@ -223,21 +223,13 @@ impl Reader<'_> {
         format!("`{}`", shown(text.lines().next().unwrap_or("")))
     }
 
-    fn options(&mut self, key: &Key, table: &DeTable<'_>) -> Options {
+    fn options(&mut self, table: &DeTable<'_>) -> Options {
         let mut options = BTreeMap::new();
         for (name, value) in table {
             let text = match value.get_ref() {
                 DeValue::String(text) => text.to_string(),
                 DeValue::Boolean(flag) => flag.to_string(),
                 DeValue::Integer(_) => self.text.get(value.span()).unwrap_or("").trim().to_string(),
-                DeValue::Table(_) if key.kind == Kind::NodeOptions => {
-                    self.wrong(
-                        &name.span(),
-                        format!("`{}` is a table in a table in {}", name.get_ref(), key.spelled(Form::Toml)),
-                        "quote a node's name that has dots in it: nodes.\"server1.example.com\" = { … }",
-                    );
-                    continue;
-                }
                 _ => {
                     let shown = self.shown(&value.span());
                     self.wrong(
@@ -268,7 +260,19 @@ impl Reader<'_> {
                 );
                 continue;
             };
-            let options = self.options(key, inner);
+            if let Some((part, _)) = inner.iter().find(|(_, value)| value.get_ref().is_table()) {
+                let node = format!("{}.{}", name.get_ref(), part.get_ref());
+                self.wrong(
+                    &name.span(),
+                    format!(
+                        "`{node}` is a table in a table in {}",
+                        key.spelled(Form::Toml)
+                    ),
+                    format!("quote a node's name that has dots in it: nodes.\"{node}\" = {{ … }}"),
+                );
+                continue;
+            }
+            let options = self.options(inner);
             nodes.insert(
                 name.get_ref().to_string(),
                 At::new(options, self.place(&name.span())),
