@@ -125,14 +125,15 @@ pub struct Smb {
 pub enum Fencing {
     /// Not at all: the administrator wrote [`Fencing::REFUSED`].
     Refused,
-    /// By a fence agent, one device per node in `nodes`, or one for all.
+    /// By a fence agent, with a device for each node.
     Device {
         /// Name of the agent, such as `fence_ipmilan`.
         agent: String,
         /// Options of every device. No secrets: those are file references.
         options: BTreeMap<String, String>,
         /// Options of one node's device, by node name; they win over
-        /// `options`. Empty when one device fences every node.
+        /// `options`. Either every node is there, or none, where `options`
+        /// and the node's name are enough for the agent.
         nodes: BTreeMap<String, BTreeMap<String, String>>,
     },
 }

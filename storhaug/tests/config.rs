@@ -175,6 +175,7 @@ fn each_mistake_is_told_with_its_line_and_what_to_write() {
         (storage("mount_dir = \"run\""), 9, "`run`", "absolute path"),
         (with(TOML, "fence_ipmilan", "ipmi"), 12, "`ipmi` is not the name of a fence agent", "pcs stonith list"),
         (with(TOML, "lanplus = \"true\"", "passwd = \"sesame\""), 13, "`passwd` would show the password", "password_file"),
+        (with(TOML, "lanplus = \"true\"", "password_file = \"/a b\""), 13, "`/a b` is not the path", "absolute path"),
         (with(TOML, "nodes.server3 = { ip = \"10.1.0.3\" }\n", ""), 14, "nothing can switch off server3", "nodes.server3"),
         (with(TOML, "10.1.0.3\" }", "10.1.0.3\" }\nnodes.a.b = { ip = \"a\" }"), 17, "`a.b` is a table in a table", "quote"),
     ]);

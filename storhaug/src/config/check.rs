@@ -711,6 +711,12 @@ impl<'a> Check<'a> {
                     "write it to a file of mode 0600 on every node, and \
                      password_file = \"/etc/storhaug/FILE\" here",
                 );
+            } else if names::is_secret_file(name) && !names::is_plain_path(value) {
+                self.wrong(
+                    place,
+                    format!("`{value}` is not the path of a file"),
+                    "write an absolute path of letters, digits, `.`, `_`, `-` and `/`",
+                );
             } else if value.chars().any(char::is_control) {
                 self.wrong(
                     place,

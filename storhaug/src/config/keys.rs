@@ -347,8 +347,9 @@ pub(super) const FENCING_NODES: Key = Key {
     table: Table::Fencing,
     name: "nodes",
     kind: Kind::NodeOptions,
-    default: "none: one device for all",
-    meaning: "The agent's options for each node's own device; either for every node or for none.",
+    default: "none",
+    meaning: "The agent's options for the device of each node; they win over `options`. Either \
+              for every node or for none, where `options` and the node's name are enough.",
     slides: &["HA_FENCE_OPTIONS_<node>"],
 };
 

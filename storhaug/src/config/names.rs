@@ -70,6 +70,12 @@ pub(super) fn is_secret(name: &str) -> bool {
     .any(|secret| name == *secret || name.ends_with(&format!("_{secret}")))
 }
 
+/// A parameter that names a file with such a value, which a fence agent will
+/// be told to read by a command.
+pub(super) fn is_secret_file(name: &str) -> bool {
+    name.strip_suffix("_file").is_some_and(is_secret)
+}
+
 /// An absolute path that needs no quoting in a file of any of the services.
 pub(super) fn is_plain_path(path: &str) -> bool {
     path.len() > 1
