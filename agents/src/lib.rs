@@ -8,6 +8,8 @@ pub mod addresses;
 pub mod announce;
 pub mod attribute;
 pub mod child;
+pub mod ctdb;
+pub mod ctdbd;
 pub mod daemon;
 pub mod deadline;
 pub mod exec;

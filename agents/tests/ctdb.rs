@@ -1,0 +1,433 @@
+//! `ocf:storhaug:ctdb` as Pacemaker sees it, against a daemon that speaks
+//! CTDB's protocol and says what a test wants.
+
+#![expect(clippy::unwrap_used, reason = "in a test, an error is a panic")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read, Write},
+    os::unix::{
+        fs::{PermissionsExt, symlink},
+        net::{UnixListener, UnixStream},
+    },
+    path::Path,
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use storhaug_agents::{
+    ctdb::Ctdb,
+    exec::{Cmd, Output},
+    ocf::{Agent, Code, Invocation, Machine, run},
+};
+use tempfile::TempDir;
+
+/// What the daemon says.
+#[derive(Clone, Copy)]
+struct Says {
+    run_state: u32,
+    recovery_mode: u32,
+    flags: u32,
+    leader: u32,
+    silent: bool,
+}
+
+const WELL: Says = Says {
+    run_state: 5,
+    recovery_mode: 0,
+    flags: 0,
+    leader: 0,
+    silent: false,
+};
+
+/// A node: a file system of its own, and maybe a daemon.
+struct Node {
+    root: TempDir,
+    says: Arc<Mutex<Says>>,
+    commands: Mutex<Vec<String>>,
+    active: Mutex<bool>,
+}
+
+impl Node {
+    fn new() -> Self {
+        let node = Self {
+            root: tempfile::tempdir().unwrap(),
+            says: Arc::new(Mutex::new(WELL)),
+            commands: Mutex::default(),
+            active: Mutex::new(false),
+        };
+        for directory in [
+            "usr/sbin",
+            "usr/libexec/storhaug",
+            "etc/ctdb/events/legacy",
+            "run/ctdb",
+        ] {
+            fs::create_dir_all(node.root.path().join(directory)).unwrap();
+        }
+        node.file("usr/sbin/ctdbd", "");
+        node.file("usr/libexec/storhaug/storhaug-ctdb-lock", "");
+        node
+    }
+
+    fn file(&self, name: &str, text: &str) {
+        fs::write(self.root.path().join(name), text).unwrap();
+    }
+
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.root.path().join(name)).unwrap()
+    }
+
+    fn daemon(&self) {
+        listen(&self.root.path().join("run/ctdb/ctdbd.socket"), &self.says);
+    }
+
+    fn now(&self, says: Says) {
+        *self.says.lock().unwrap() = says;
+    }
+
+    fn act(&self, action: &str, more: &[(&str, &str)]) -> Code {
+        let defaults = [
+            ("OCF_RESKEY_nodes", "127.0.0.1 192.0.2.2"),
+            ("OCF_RESKEY_CRM_meta_timeout", "5000"),
+            ("OCF_RESKEY_CRM_meta_interval", "10000"),
+        ];
+        let environment: BTreeMap<String, String> = defaults
+            .iter()
+            .chain(more)
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let runner = |cmd: &Cmd| Ok(self.systemctl(cmd));
+        let machine = Machine {
+            runner: &runner,
+            root: self.root.path(),
+        };
+        let call = Invocation {
+            action: Some(action.into()),
+            environment,
+        };
+        run::<Ctdb>(&call, machine, &mut Vec::new())
+    }
+
+    fn systemctl(&self, cmd: &Cmd) -> Output {
+        let words = cmd.words();
+        let mut active = self.active.lock().unwrap();
+        match words.get(1) {
+            Some(&"show") => {
+                let state = if *active { "active" } else { "inactive" };
+                let text = format!("LoadState=loaded\nActiveState={state}\nJob=0\n");
+                return Output::exited(cmd, 0, &text, "");
+            }
+            Some(&"start") => {
+                *active = true;
+                self.daemon();
+            }
+            Some(&"stop") => {
+                *active = false;
+                fs::remove_file(self.root.path().join("run/ctdb/ctdbd.socket")).unwrap();
+            }
+            _ => {}
+        }
+        self.commands.lock().unwrap().push(cmd.to_string());
+        Output::exited(cmd, 0, "", "")
+    }
+}
+
+fn listen(path: &Path, says: &Arc<Mutex<Says>>) {
+    let (listener, says) = (UnixListener::bind(path).unwrap(), Arc::clone(says));
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let says = Arc::clone(&says);
+            thread::spawn(move || answer(client, &says));
+        }
+    });
+}
+
+/// Answers one client, until it goes.
+fn answer(mut client: UnixStream, says: &Mutex<Says>) -> Option<()> {
+    loop {
+        let mut packet = [0; 64];
+        client.read_exact(&mut packet).ok()?;
+        let field = |at: usize| u32::from_ne_bytes(packet[at..at + 4].try_into().unwrap());
+        assert_eq!((field(0), field(4), field(16)), (64, 0x4354_4442, 7));
+        let says = *says.lock().unwrap();
+        if says.silent {
+            continue;
+        }
+        let number = |number: u32| number.to_ne_bytes().to_vec();
+        let (status, data) = match field(32) {
+            138 => (0, number(says.run_state)),
+            15 => (says.recovery_mode, Vec::new()),
+            35 => (1, Vec::new()),
+            91 => (0, nodes(says.flags)),
+            23 => (0, Vec::new()),
+            other => panic!("control {other}"),
+        };
+        let length = u32::try_from(data.len()).unwrap();
+        let mut body = [status, length, 0].map(u32::to_ne_bytes).concat();
+        body.extend(data);
+        send(&mut client, 8, field(28), &body)?;
+        if field(32) == 23 {
+            let mut body = 0xF101_0000_0000_0000u64.to_ne_bytes().to_vec();
+            body.extend(number(4));
+            body.extend(number(says.leader));
+            send(&mut client, 5, 0, &body)?;
+        }
+    }
+}
+
+fn send(client: &mut UnixStream, operation: u32, request: u32, body: &[u8]) -> Option<()> {
+    let length = u32::try_from(32 + body.len()).unwrap();
+    let header = [length, 0x4354_4442, 1, 0, operation, 0, 0, request];
+    let packet = [&header.map(u32::to_ne_bytes).concat(), body].concat();
+    client.write_all(&packet).ok()
+}
+
+/// Two nodes; this one is the second.
+fn nodes(flags: u32) -> Vec<u8> {
+    let mut data = 2u32.to_ne_bytes().to_vec();
+    for (pnn, flags) in [(0, 0x08), (1, flags)] {
+        data.extend([pnn, flags].map(u32::to_ne_bytes).concat());
+        data.extend(2u16.to_ne_bytes());
+        data.extend([0; 26]);
+    }
+    data
+}
+
+#[test]
+fn the_description_is_sound() {
+    assert_eq!(Ctdb::METADATA.faults(), Vec::<String>::new());
+}
+
+#[test]
+fn a_start_leaves_a_database_and_nothing_else() {
+    let node = Node::new();
+    node.file(
+        "etc/ctdb/ctdb.conf",
+        "# ours\n[legacy]\n\trealtime scheduling = false\n",
+    );
+    let script = node
+        .root
+        .path()
+        .join("etc/ctdb/events/legacy/10.interface.script");
+    symlink("/usr/share/ctdb/events/legacy/10.interface.script", &script).unwrap();
+    assert_eq!(node.act("start", &[]), Code::Success);
+    assert_eq!(
+        node.text("etc/ctdb/ctdb.conf"),
+        "# ours\n[legacy]\n\trealtime scheduling = false\n\n[cluster]\n\tcluster lock = \
+         !/usr/libexec/storhaug/storhaug-ctdb-lock\n\n[failover]\n\tdisabled = true\n\tshutdown \
+         failover timeout = 0\n"
+    );
+    assert_eq!(node.text("etc/ctdb/nodes"), "127.0.0.1\n192.0.2.2\n");
+    assert!(fs::symlink_metadata(script).is_err());
+    assert_eq!(node.act("monitor", &[]), Code::Success);
+    assert_eq!(
+        node.act("monitor", &[("OCF_CHECK_LEVEL", "10")]),
+        Code::Success
+    );
+    let commands = node.commands.lock().unwrap().len();
+    assert_eq!(node.act("start", &[]), Code::Success);
+    assert_eq!(
+        node.commands.lock().unwrap().len(),
+        commands,
+        "a second start"
+    );
+    assert_eq!(node.act("stop", &[]), Code::Success);
+    assert_eq!(node.act("monitor", &[]), Code::NotRunning);
+    assert_eq!(node.act("stop", &[]), Code::Success);
+}
+
+#[test]
+fn what_a_monitor_makes_of_the_daemon() {
+    let node = Node::new();
+    assert_eq!(node.act("monitor", &[]), Code::NotRunning, "no socket");
+    node.daemon();
+    let cases = [
+        ("well", WELL, Code::Success),
+        (
+            "disabled by the administrator",
+            Says { flags: 4, ..WELL },
+            Code::Success,
+        ),
+        ("unhealthy", Says { flags: 2, ..WELL }, Code::Success),
+        ("banned", Says { flags: 8, ..WELL }, Code::ErrGeneric),
+        (
+            "stopped",
+            Says {
+                flags: 0x20,
+                ..WELL
+            },
+            Code::ErrGeneric,
+        ),
+        (
+            "going down",
+            Says {
+                run_state: 6,
+                ..WELL
+            },
+            Code::ErrGeneric,
+        ),
+        (
+            "for ever in recovery",
+            Says {
+                recovery_mode: 1,
+                ..WELL
+            },
+            Code::ErrGeneric,
+        ),
+        (
+            "for ever starting",
+            Says {
+                run_state: 4,
+                ..WELL
+            },
+            Code::ErrGeneric,
+        ),
+        (
+            "hanging",
+            Says {
+                silent: true,
+                ..WELL
+            },
+            Code::ErrGeneric,
+        ),
+    ];
+    for (case, says, code) in cases {
+        node.now(says);
+        let meta = [("OCF_RESKEY_CRM_meta_timeout", "2000")];
+        assert_eq!(node.act("monitor", &meta), code, "{case}");
+    }
+    node.now(Says {
+        leader: u32::MAX,
+        ..WELL
+    });
+    assert_eq!(
+        node.act("monitor", &[]),
+        Code::Success,
+        "a leader is not asked for"
+    );
+    let deep = [
+        ("OCF_CHECK_LEVEL", "10"),
+        ("OCF_RESKEY_CRM_meta_timeout", "2000"),
+    ];
+    assert_eq!(node.act("monitor", &deep), Code::ErrGeneric, "no leader");
+}
+
+#[test]
+fn a_short_recovery_is_no_failure() {
+    let node = Node::new();
+    node.daemon();
+    node.now(Says {
+        recovery_mode: 1,
+        ..WELL
+    });
+    let says = Arc::clone(&node.says);
+    let (over, begun) = std::sync::mpsc::channel::<()>();
+    let recovery = thread::spawn(move || {
+        let _ = begun.recv_timeout(std::time::Duration::from_secs(1));
+        *says.lock().unwrap() = WELL;
+    });
+    let meta = [("OCF_RESKEY_CRM_meta_timeout", "60000")];
+    assert_eq!(node.act("monitor", &meta), Code::Success);
+    drop(over);
+    recovery.join().unwrap();
+}
+
+#[test]
+fn a_probe_changes_nothing() {
+    let node = Node::new();
+    let probe = [("OCF_RESKEY_CRM_meta_interval", "0")];
+    assert_eq!(node.act("monitor", &probe), Code::NotRunning);
+    node.daemon();
+    node.now(Says {
+        recovery_mode: 1,
+        ..WELL
+    });
+    assert_eq!(node.act("monitor", &probe), Code::Success);
+    assert!(!node.root.path().join("etc/ctdb/nodes").exists());
+}
+
+#[test]
+fn the_list_of_nodes_follows_its_parameter() {
+    let node = Node::new();
+    node.daemon();
+    node.file("etc/ctdb/nodes", "127.0.0.1\n");
+    assert_eq!(node.act("monitor", &[]), Code::Success);
+    assert_eq!(node.text("etc/ctdb/nodes"), "127.0.0.1\n192.0.2.2\n");
+    let changed = [("OCF_RESKEY_nodes", "127.0.0.1 #192.0.2.2 192.0.2.3")];
+    assert_eq!(node.act("reload-agent", &changed), Code::Success);
+    assert_eq!(
+        node.text("etc/ctdb/nodes"),
+        "127.0.0.1\n#192.0.2.2\n192.0.2.3\n"
+    );
+}
+
+#[test]
+fn what_is_refused() {
+    let start = |spoil: &dyn Fn(&Node), more: &[(&str, &str)]| {
+        let node = Node::new();
+        spoil(&node);
+        let code = node.act("start", more);
+        assert_eq!(*node.commands.lock().unwrap(), Vec::<String>::new());
+        code
+    };
+    let nothing = |_: &Node| {};
+    let nodes = |value| [("OCF_RESKEY_nodes", value)];
+    assert_eq!(start(&nothing, &nodes("node1")), Code::ErrConfigured);
+    assert_eq!(start(&nothing, &nodes("")), Code::ErrConfigured);
+    assert_eq!(start(&nothing, &nodes("192.0.2.1")), Code::ErrArgs);
+    let lock = [("OCF_RESKEY_cluster_lock", "!/no/such helper")];
+    assert_eq!(start(&nothing, &lock), Code::ErrInstalled);
+    let addresses = |node: &Node| node.file("etc/ctdb/public_addresses", "10.0.0.1/24 eth0\n");
+    assert_eq!(start(&addresses, &[]), Code::ErrArgs);
+    let samba = |node: &Node| {
+        let script = "etc/ctdb/events/legacy/50.samba.script";
+        node.file(script, "");
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(node.root.path().join(script), mode).unwrap();
+    };
+    assert_eq!(start(&samba, &[]), Code::ErrArgs);
+    let damaged = |node: &Node| {
+        let directory = node.root.path().join("var/lib/ctdb/persistent");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("secrets.tdb.0"), "garbage").unwrap();
+    };
+    assert_eq!(start(&damaged, &[]), Code::ErrGeneric);
+    let bare = |node: &Node| fs::remove_file(node.root.path().join("usr/sbin/ctdbd")).unwrap();
+    assert_eq!(start(&bare, &[]), Code::ErrInstalled);
+}
+
+/// The binary, as Pacemaker starts it.
+fn agent(action: &str, environment: &[(&str, &str)]) -> Output {
+    use storhaug_agents::{deadline::Deadline, exec::Host, exec::Runner};
+    let cmd = Cmd::new(env!("CARGO_BIN_EXE_ctdb")).arg(action);
+    let cmd = environment
+        .iter()
+        .fold(cmd, |cmd, (name, value)| cmd.env(name, value));
+    let deadline = Deadline::after(std::time::Duration::from_secs(60));
+    Host.run(&cmd, deadline).unwrap()
+}
+
+#[test]
+fn the_binary() {
+    let meta_data = agent("meta-data", &[]);
+    assert!(meta_data.success());
+    assert_eq!(meta_data.text(), Ctdb::METADATA.to_string());
+    assert_eq!(agent("promote", &[]).code(), Some(3));
+    let bad = agent("validate-all", &[("OCF_RESKEY_nodes", "node1")]);
+    assert_eq!(bad.code(), Some(6));
+    let reason = String::from_utf8(bad.stderr).unwrap();
+    assert_eq!(
+        reason,
+        "ocf-exit-reason:parameter nodes: \"node1\": \"node1\" is not an IP address\n"
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("ctdbd.socket");
+    let environment = [
+        ("OCF_RESKEY_nodes", "127.0.0.1"),
+        ("OCF_RESKEY_ctdb_socket", socket.to_str().unwrap()),
+    ];
+    assert_eq!(agent("monitor", &environment).code(), Some(7));
+    listen(&socket, &Arc::new(Mutex::new(WELL)));
+    assert_eq!(agent("monitor", &environment).code(), Some(0));
+}
