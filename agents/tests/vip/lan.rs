@@ -43,21 +43,24 @@ impl Lan {
         run("ip link set lo up");
         setns(&node, CloneFlags::CLONE_NEWNET).unwrap();
         run("ip link set lo up");
-        run(&format!(
-            "ip link add eth0 type veth peer name eth0 netns /proc/{}/fd/{}",
-            std::process::id(),
-            peer.as_raw_fd()
-        ));
-        run("ip link set eth0 up");
+        let lan = Self { node, peer };
+        lan.wire("eth0");
         run("ip addr add 10.9.0.1/24 dev eth0");
         run("ip addr add fd09::1/64 dev eth0 nodad");
-        let lan = Self { node, peer };
         lan.at_peer(|| {
-            run("ip link set eth0 up");
             run("ip addr add 10.9.0.2/24 dev eth0");
             run("ip addr add fd09::2/64 dev eth0 nodad");
         });
         lan
+    }
+
+    /// A wire from the node to the peer, called the same at both ends.
+    pub fn wire(&self, nic: &str) {
+        let (pid, fd) = (std::process::id(), self.peer.as_raw_fd());
+        let end = format!("peer name {nic} netns /proc/{pid}/fd/{fd}");
+        run(&format!("ip link add {nic} type veth {end}"));
+        run(&format!("ip link set {nic} up"));
+        self.at_peer(|| run(&format!("ip link set {nic} up")));
     }
 
     /// Does something on the peer.

@@ -16,6 +16,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use storhaug_agents::deadline::until;
+use storhaug_agents::exec::{Cmd, Host, Runner};
 
 const FOUR: &str = "10.9.0.100";
 const SIX: &str = "fd09::100";
@@ -402,6 +403,23 @@ fn a_duplicate_is_found_before_a_start_and_at_depth_10() {
     }
 }
 
+/// Linux answers for an address on every interface, not only on its own.
+#[test]
+fn a_second_interface_in_the_same_network_is_no_other_host() {
+    let lan = Lan::new();
+    lan.wire("eth1");
+    run("ip addr add 10.9.0.3/24 dev eth1");
+    lan.at_peer(|| {
+        run("ip link add br0 type bridge");
+        run("ip link set br0 up");
+        run("ip link set eth0 master br0");
+        run("ip link set eth1 master br0");
+    });
+    let vip = Vip::new(FOUR).with("OCF_RESKEY_nic", "eth0");
+    vip.start().ok();
+    vip.deep_monitor().ok();
+}
+
 #[test]
 fn the_kernels_own_detection_is_waited_for() {
     let lan = Lan::new();
@@ -524,4 +542,32 @@ fn a_stuck_action_leaves_a_reason_before_its_timeout() {
     stop.fails(1, &["stop is stuck", "3s"]);
     // Without the watchdog it is the test that gives up, after a minute.
     assert!(began.elapsed() < Duration::from_secs(30), "{stop:?}");
+}
+
+/// It is done for every address every ten seconds.
+#[test]
+fn a_monitor_is_one_process() {
+    let _lan = Lan::new();
+    let vip = Vip::new(FOUR);
+    vip.start().ok();
+    let trace = Path::new("/run/trace");
+    let cmd = Cmd::new("strace")
+        .args([
+            "-f",
+            "-qq",
+            "-e",
+            "trace=execve,fork,vfork,clone,clone3",
+            "-o",
+        ])
+        .arg(trace)
+        .args([env!("CARGO_BIN_EXE_vip"), "monitor"])
+        .env("OCF_RESKEY_ip", FOUR)
+        .env("OCF_RESKEY_CRM_meta_interval", "10000");
+    Host.run(&cmd, minute()).unwrap().checked().unwrap();
+    let trace = fs::read_to_string(trace).unwrap();
+    let calls = |name: &str| trace.lines().filter(|line| line.contains(name)).count();
+    assert_eq!(calls("execve("), 1, "{trace}");
+    assert_eq!(calls("fork("), 0, "{trace}");
+    // The watchdog's thread.
+    assert_eq!(calls("clone"), calls("CLONE_THREAD"), "{trace}");
 }
