@@ -86,10 +86,8 @@ pub fn bad_input(c: &Cluster) -> Result<()> {
 pub fn another_name(c: &Cluster) -> Result<()> {
     let epoch = c.epoch()?;
     c.edit_conf("name = \"lab\"", "name = \"other\"")?;
-    for verb in ["setup", "teardown --yes"] {
-        let said = c.refused(c.first(), &format!("storhaug {verb}"))?;
-        ensure!(said.contains("other") && said.contains("lab"), "{said}");
-    }
+    let said = c.refused(c.first(), "storhaug setup")?;
+    ensure!(said.contains("other") && said.contains("lab"), "{said}");
     ensure!(c.epoch()? == epoch, "the CIB changed");
     Ok(())
 }
