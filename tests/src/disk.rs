@@ -66,9 +66,13 @@ pub fn detach(layout: &Layout, machine: &str) -> Result<()> {
 
 /// Unmounts and deletes the disks of a lab.
 pub fn destroy(layout: &Layout) -> Result<()> {
-    let disks = layout.disks();
-    unmount_below(&disks)?;
-    remove(&disks)
+    clear(&layout.disks())
+}
+
+/// Removes a directory, having unmounted everything in it.
+pub fn clear(dir: &Path) -> Result<()> {
+    unmount_below(dir)?;
+    remove(dir)
 }
 
 /// Freezes what the machine, which is off, has on its disk. It goes on from

@@ -12,6 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest as _, Sha256};
 
 use crate::command::Cmd;
+use crate::disk;
 
 /// Where images are kept.
 const CACHE: &str = "/var/cache/storhaug-lab";
@@ -69,6 +70,9 @@ const PACKAGES: &[&str] = &[
     "winbind",
 ];
 
+/// In Debian 13 these modules are part of samba itself.
+const BOOKWORM_PACKAGES: &[&str] = &["samba-vfs-modules"];
+
 /// What the cluster owns, so that the machine must not start it at boot, and
 /// what only costs time in a machine that lives for minutes.
 const DISABLED: &[&str] = &[
@@ -109,6 +113,16 @@ const DIRECTORIES: &[&str] = &["bricks", "var/log/journal", "var/lib/fence_lab"]
 /// there is a cluster.
 const REMOVED: &[&str] = &["etc/corosync/corosync.conf"];
 
+impl Release {
+    fn packages(self) -> Vec<&'static str> {
+        let own = match self {
+            Self::Bookworm => BOOKWORM_PACKAGES,
+            Self::Trixie => &[],
+        };
+        [PACKAGES, own].concat()
+    }
+}
+
 impl fmt::Display for Release {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -142,7 +156,8 @@ fn lock(path: &Path) -> Result<Flock<File>> {
 /// Changes with anything that goes into the image, but not with the mirror it
 /// comes from.
 fn fingerprint(release: Release) -> String {
-    let parts: &[&[&str]] = &[PACKAGES, DISABLED, MASKED, ENABLED, DIRECTORIES, REMOVED];
+    let packages = release.packages();
+    let parts: &[&[&str]] = &[&packages, DISABLED, MASKED, ENABLED, DIRECTORIES, REMOVED];
     let mut hash = Sha256::new();
     hash.update(release.to_string());
     for part in parts {
@@ -159,10 +174,7 @@ fn fingerprint(release: Release) -> String {
 fn build(release: Release, image: &Path) -> Result<()> {
     eprintln!("building the {release} image, which takes some minutes once");
     let unfinished = image.with_extension("unfinished");
-    if unfinished.exists() {
-        fs::remove_dir_all(&unfinished)
-            .with_context(|| format!("removing {}", unfinished.display()))?;
-    }
+    disk::clear(&unfinished)?;
     let options = image.with_extension("apt.conf");
     fs::write(&options, apt_options()?)
         .with_context(|| format!("writing {}", options.display()))?;
@@ -177,7 +189,7 @@ fn build(release: Release, image: &Path) -> Result<()> {
             "--variant=minbase",
         ])
         .arg(format!("--aptopt={}", options.display()))
-        .arg(format!("--include={}", PACKAGES.join(",")))
+        .arg(format!("--include={}", release.packages().join(",")))
         .arg(release.to_string())
         .arg(unfinished.display().to_string())
         .arg("-")

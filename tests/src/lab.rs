@@ -312,7 +312,9 @@ impl Lab {
             .with_context(|| format!("creating {}", self.layout.fence_dir().display()))?;
         let rack = program("storhaug-lab")?;
         let argv = [rack.as_str(), "rack", "--name", self.layout.name()];
-        self.confined("rack", argv)?.spawn(&self.layout.log())?;
+        self.confined("rack", argv)?
+            .directory(Path::new("/"))
+            .spawn(&self.layout.log())?;
         wait::until("the rack answers", Duration::from_secs(20), || {
             power::machines(&self.layout.socket()).map(Some)
         })

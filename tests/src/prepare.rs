@@ -22,19 +22,13 @@ const VIPS: usize = 3;
 /// The volume that the configuration on node1 serves.
 const SHARE: &str = "share";
 
-/// One share that everybody may write to; the tests are not about accounts.
-const SMB_CONF: &str = "\
+/// What the lab adds to the project's smb.conf: everybody may write to the
+/// share, because the stories are not about accounts.
+const GUESTS: &str = "
 [global]
-    clustering = yes
-    server role = standalone server
     map to guest = Bad User
-    disable netbios = yes
-    smb ports = 445
-    load printers = no
 
 [share]
-    path = /run/storhaug/share
-    read only = no
     guest ok = yes
     force user = root
 ";
@@ -45,7 +39,7 @@ pub fn common(layout: &Layout, facts: &Facts, source: Option<&Path>) -> Result<(
     let root = disk::attach(layout, facts, disk::COMMON)?;
     if let Some(source) = source {
         install(source, &root)?;
-        put(&root, "etc/samba/smb.conf", 0o644, SMB_CONF)?;
+        put(&root, "etc/samba/smb.conf", 0o644, &smb_conf(source)?)?;
     }
     let password = random(16)?;
     Cmd::new("chroot")
@@ -98,6 +92,14 @@ fn install(source: &Path, root: &Path) -> Result<()> {
         .run()
         .context("installing storhaug; build it first with `make build`")?;
     Ok(())
+}
+
+/// Samba merges sections of the same name.
+fn smb_conf(source: &Path) -> Result<String> {
+    let file = source.join("conf/smb.conf");
+    let shipped =
+        fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    Ok(shipped + GUESTS)
 }
 
 /// Names to real addresses: a node whose own name is a loopback address tells
