@@ -17,5 +17,6 @@ pub mod glusterfs;
 pub mod netlink;
 pub mod noded;
 pub mod ocf;
+pub mod samba;
 pub mod systemd;
 pub mod vip;
