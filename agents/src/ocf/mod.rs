@@ -1,7 +1,7 @@
 //! What a Pacemaker resource agent is: OCF Resource Agent API 1.1.
 //!
 //! An agent implements [`Agent`]; its binary is `ocf::main::<TheAgent>()`.
-//! The rules that hold for every agent are in [`run`], once.
+//! The rules that hold for every agent are in [`run()`], once.
 
 use std::{collections::BTreeMap, path::Path, path::PathBuf};
 
