@@ -156,7 +156,9 @@ impl Agent for Vip {
         longdesc: "Brings up an address, tells the neighbours, and has the clients of the address \
                    reconnect to this node at once. Notices when the address, its interface or \
                    the carrier is gone, and, at depth 10, when another host answers for the \
-                   address. A stop removes the address wherever on the node it is.",
+                   address. A stop removes the address wherever on the node it is, and no other: for \
+                   this it sets promote_secondaries on an interface where the address is the first \
+                   of several in its network.",
         parameters: &[
             IP,
             CIDR_NETMASK,
