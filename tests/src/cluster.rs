@@ -28,10 +28,15 @@ pub struct View {
 /// One node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeView {
+    /// Whether it is a member and its controller has joined.
     pub online: bool,
+    /// Whether its controller is about to join.
     pub pending: bool,
+    /// Whether it may run nothing, by the administrator's wish.
     pub standby: bool,
+    /// Whether it has to be fenced before anybody knows what runs on it.
     pub unclean: bool,
+    /// Whether Pacemaker leaves it alone.
     pub maintenance: bool,
     /// Its attributes, transient ones too.
     pub attributes: BTreeMap<String, String>,
@@ -46,9 +51,13 @@ pub struct Resource {
     pub clone: Option<String>,
     /// `ocf:storhaug:vip`, for example.
     pub agent: String,
+    /// Whether it runs.
     pub active: bool,
+    /// Whether its last action failed.
     pub failed: bool,
+    /// Whether Pacemaker can do nothing more for it.
     pub blocked: bool,
+    /// Whether Pacemaker may touch it.
     pub managed: bool,
     /// Where it runs.
     pub nodes: BTreeSet<String>,

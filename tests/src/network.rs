@@ -18,7 +18,9 @@ const NAMESPACES: &str = "/run/netns";
 /// The state of a switch port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Port {
+    /// Frames pass.
     Up,
+    /// The other end sees no carrier.
     Down,
 }
 

@@ -61,7 +61,9 @@ pub struct Machine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Power {
+    /// It has, though it may not have booted.
     On,
+    /// It has not, for certain.
     Off,
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Child;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -84,7 +84,7 @@ pub fn serve(layout: &Layout) -> Result<()> {
         let rack = Arc::clone(&rack);
         std::thread::spawn(move || {
             if let Err(error) = rack.answer(&stream) {
-                eprintln!("answering: {error:#}");
+                log(&format!("answering: {error:#}"));
             }
         });
     }
@@ -98,7 +98,7 @@ impl Rack {
                 .carry_out(&request)
                 .unwrap_or_else(|error| Response::Error(format!("{error:#}")));
             if request != Request::List {
-                eprintln!("{request:?}: {response:?}");
+                log(&format!("{request:?}: {response:?}"));
             }
             send(stream, &response)?;
         }
@@ -183,7 +183,7 @@ impl Rack {
         let machine = machine.to_owned();
         std::thread::spawn(move || {
             if let Err(error) = rack.boot_after_self_test(&machine) {
-                eprintln!("{machine}: booting: {error:#}");
+                log(&format!("{machine}: booting: {error:#}"));
             }
         });
     }
@@ -213,7 +213,7 @@ impl Rack {
         let machine = machine.to_owned();
         std::thread::spawn(move || {
             if let Err(error) = rack.watch(&machine, child) {
-                eprintln!("{machine}: {error:#}");
+                log(&format!("{machine}: {error:#}"));
             }
         });
         Ok(())
@@ -222,7 +222,7 @@ impl Rack {
     /// Waits for a machine's end, however it comes.
     fn watch(self: &Arc<Self>, machine: &str, mut child: Child) -> Result<()> {
         let status = child.wait()?;
-        eprintln!("{machine}: {status}");
+        log(&format!("{machine}: {status}"));
         let (slot, mut state) = self.slot(machine)?;
         let dying = state.power == Phase::Dying;
         state.power = Phase::Off;
@@ -311,6 +311,15 @@ impl Slot {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Notes something in the rack's log, with the seconds since 1970 as
+/// `journalctl --output=short-unix` has them.
+fn log(text: &str) {
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    eprintln!("{}.{:06} {text}", now.as_secs(), now.subsec_micros());
 }
 
 fn port(cut: bool) -> Port {
