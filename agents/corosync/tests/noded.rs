@@ -1,0 +1,305 @@
+//! `storhaug-noded` on nodes in network namespaces, with a real Corosync and
+//! real clients. What it does is seen by the clients, and by who asks it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Shutdown};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use net::{Net, end, ip, soon, wait};
+
+mod net;
+
+const V4: &str = "10.99.0.100/24";
+const V6: &str = "fd99::100/64";
+
+/// Long enough to see that something does not happen: several lists, and the
+/// first two rounds of tickles.
+const WHILE: Duration = Duration::from_secs(2);
+
+/// Generous: a machine with two busy cores runs three clusters.
+const ROUNDS: Duration = Duration::from_secs(8);
+
+fn vip(address: &str) -> IpAddr {
+    ip(address)
+}
+
+#[test]
+fn clients_waiting_for_a_crashed_node_are_reset_by_the_next() {
+    let mut net = Net::cluster(2);
+    let (first, second) = (&net.nodes[0], &net.nodes[1]);
+    for address in [V4, V6] {
+        assert_eq!(first.take_over(address), 0);
+    }
+    // One listens as IPv4 and IPv6 each, the other as IPv6 alone, with v4-mapped
+    // sockets for IPv4, as smbd and Ganesha do.
+    let listeners = [
+        first.listen("10.99.0.100:445"),
+        first.listen("[fd99::100]:445"),
+        first.listen("[::]:2049"),
+    ];
+    let mut clients = net.client.connect("10.99.0.100:445", 20);
+    clients.extend(net.client.connect("10.99.0.100:2049", 20));
+    second.until_known(vip(V4), 40);
+    clients.extend(net.client.connect("[fd99::100]:445", 20));
+    clients.extend(net.client.connect("[fd99::100]:2049", 20));
+    second.until_known(vip(V6), 40);
+    let known = second.known(vip(V6));
+    assert_eq!(
+        known.holder.map(|holder| holder.name),
+        Some("node1".to_owned())
+    );
+
+    net.crash(1);
+    let second = &net.nodes[1];
+    for address in [V4, V6] {
+        assert_eq!(second.take_over(address), 40);
+    }
+    for client in &mut clients {
+        assert_eq!(end(client, ROUNDS), Some(ErrorKind::ConnectionReset));
+    }
+    drop(listeners);
+}
+
+#[test]
+fn without_a_tickle_a_client_waits_for_ever() {
+    let mut net = Net::cluster(2);
+    net.nodes[0].take_over(V4);
+    let _listener = net.nodes[0].listen("10.99.0.100:445");
+    let mut client = net.client.connect("10.99.0.100:445", 1);
+    net.nodes[1].until_known(vip(V4), 1);
+    net.crash(1);
+    net.nodes[1].add(V4);
+    assert_eq!(end(&mut client[0], WHILE), None);
+}
+
+#[test]
+fn a_planned_move_leaves_nothing_behind() {
+    let net = Net::cluster(2);
+    let (first, second) = (&net.nodes[0], &net.nodes[1]);
+    first.take_over(V4);
+    let _listener = first.listen("[::]:445");
+    let mut clients = net.client.connect("10.99.0.100:445", 30);
+
+    // At once: the last connections need no time to be learnt.
+    first.remove(V4);
+    assert_eq!(first.daemon().release(vip(V4), soon()).unwrap(), 30);
+    assert_eq!(first.sockets("src 10.99.0.100"), 0);
+    assert_eq!(
+        (second.known(vip(V4)).clients, second.known(vip(V4)).holder),
+        (30, None)
+    );
+
+    assert_eq!(second.take_over(V4), 30);
+    for client in &mut clients {
+        assert_eq!(end(client, ROUNDS), Some(ErrorKind::ConnectionReset));
+    }
+}
+
+#[test]
+fn an_address_that_is_still_there_keeps_its_sockets() {
+    let net = Net::cluster(1);
+    let node = &net.nodes[0];
+    node.take_over(V4);
+    let _listener = node.listen("10.99.0.100:445");
+    let mut clients = net.client.connect("10.99.0.100:445", 1);
+    let error = node.daemon().release(vip(V4), soon()).unwrap_err();
+    assert!(
+        format!("{error:#}").contains("still on this node"),
+        "{error:#}"
+    );
+    assert_eq!(end(&mut clients[0], Duration::from_millis(200)), None);
+}
+
+#[test]
+fn two_crashes_one_after_the_other_reset_everybody() {
+    let mut net = Net::cluster(3);
+    net.nodes[0].take_over(V4);
+    let _first = net.nodes[0].listen("10.99.0.100:445");
+    let mut early = net.client.connect("10.99.0.100:445", 10);
+    net.nodes[1].until_known(vip(V4), 10);
+    net.nodes[2].until_known(vip(V4), 10);
+
+    net.crash(1);
+    assert_eq!(net.nodes[1].take_over(V4), 10);
+    for client in &mut early {
+        assert_eq!(end(client, ROUNDS), Some(ErrorKind::ConnectionReset));
+    }
+    let _second = net.nodes[1].listen("10.99.0.100:445");
+    let mut late = net.client.connect("10.99.0.100:445", 10);
+    net.nodes[2].until_known(vip(V4), 20);
+
+    net.crash(2);
+    assert_eq!(net.nodes[2].take_over(V4), 20, "the earlier ones as well");
+    for client in &mut late {
+        assert_eq!(end(client, ROUNDS), Some(ErrorKind::ConnectionReset));
+    }
+}
+
+#[test]
+fn connections_come_and_go_and_survive_every_daemon() {
+    let mut net = Net::cluster(2);
+    net.nodes[0].take_over(V4);
+    let listener = net.nodes[0].listen("10.99.0.100:445");
+    let mut clients = net.client.connect("10.99.0.100:445", 1000);
+    net.nodes[1].until_known(vip(V4), 1000);
+
+    // One end closes, and the other: the connection is gone.
+    for stream in clients.drain(..10) {
+        stream.shutdown(Shutdown::Both).unwrap();
+        drop(stream);
+        drop(listener.accept().unwrap());
+    }
+    net.nodes[1].until_known(vip(V4), 990);
+
+    for number in [1, 0] {
+        net.nodes[number].kill_noded();
+        net.nodes[number].start_noded();
+        net.until_complete();
+        for node in &net.nodes {
+            node.until_known(vip(V4), 990);
+            wait("the address to be held by node1", || {
+                node.known(vip(V4)).holder.filter(|holder| holder.id == 1)
+            });
+        }
+    }
+
+    net.nodes[0].kill_corosync();
+    net.nodes[0].until_status("Corosync to be missed", |status| status.node.is_none());
+    clients.extend(net.client.connect("10.99.0.100:445", 5));
+    net.nodes[0].until_known(vip(V4), 995);
+    net.nodes[0].start_corosync();
+    net.until_complete();
+    net.nodes[1].until_known(vip(V4), 995);
+}
+
+#[test]
+fn sockets_to_a_node_that_was_fenced_are_destroyed_and_no_others() {
+    let mut net = Net::cluster(3);
+    let _listeners = [
+        net.nodes[1].listen("10.99.0.2:49152"),
+        net.nodes[2].listen("[::]:49152"),
+    ];
+    let mut to_third = net.nodes[0].connect("10.99.0.3:49152", 3);
+    let mut to_second = net.nodes[0].connect("10.99.0.2:49152", 1);
+    // From the node that will be isolated.
+    let mut from_third = net.nodes[2].connect("10.99.0.2:49152", 1);
+
+    // Whatever the isolated node believes, it destroys nothing.
+    net.nodes[2].fenced(&[1, 2]);
+    net.cut(3);
+    for node in [0, 1] {
+        net.nodes[node].until_status("node3 to be missed", |status| {
+            status.quorate && status.group.len() == 2
+        });
+    }
+    net.nodes[2].until_status("quorum to be lost", |status| !status.quorate);
+    assert_eq!(
+        end(&mut to_third[0], WHILE),
+        None,
+        "cut off, but not known to be dead"
+    );
+    assert_eq!(end(&mut from_third[0], Duration::from_millis(100)), None);
+
+    net.nodes[0].fenced(&[3]);
+    let fenced = Instant::now();
+    for socket in &mut to_third {
+        assert_eq!(end(socket, ROUNDS), Some(ErrorKind::ConnectionAborted));
+    }
+    println!(
+        "sockets to a fenced node are gone after {:?}",
+        fenced.elapsed()
+    );
+    assert_eq!(end(&mut to_second[0], Duration::from_millis(200)), None);
+    assert_eq!(end(&mut from_third[0], Duration::from_millis(100)), None);
+    let resets = net.nodes[0]
+        .until_status("the reset", |s| !s.resets.is_empty())
+        .resets;
+    assert_eq!(
+        (resets[0].node.name.as_str(), resets[0].sockets),
+        ("node3", 3)
+    );
+
+    // The other survivor was told to leave them alone.
+    let _listener = net.nodes[1].listen("10.99.0.2:2");
+    drop(to_second.drain(..));
+    net.crash(3);
+}
+
+#[test]
+fn dead_peers_are_left_alone_where_that_is_wanted() {
+    let mut net = Net::cluster(3);
+    let _listener = net.nodes[2].listen("10.99.0.3:49152");
+    let mut sockets = net.nodes[0].connect("10.99.0.3:49152", 1);
+    net.nodes[0].daemon().configure(false, soon()).unwrap();
+    net.crash(3);
+    net.nodes[0].fenced(&[3]);
+    net.nodes[0].until_status("node3 to be missed", |status| status.group.len() == 2);
+    assert_eq!(end(&mut sockets[0], WHILE), None);
+    net.nodes[0].daemon().configure(true, soon()).unwrap();
+    assert_eq!(
+        end(&mut sockets[0], ROUNDS),
+        Some(ErrorKind::ConnectionAborted)
+    );
+}
+
+#[test]
+fn nonsense_at_the_door_is_refused_and_harms_nobody() {
+    let mut net = Net::new(1);
+    net.nodes[0].start_noded();
+    let node = &net.nodes[0];
+    let socket = node.directory.join("noded.sock");
+    let ask = |bytes: &[u8]| {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        // The daemon may have had enough before the end.
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(Shutdown::Write);
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    };
+    let cases: [(&[u8], &str); 8] = [
+        (b"", "closed"),
+        (b"\n", "version"),
+        (b"{}\n", "version"),
+        (b"\xff\xfe\x00\n", "version"),
+        (b"{\"version\":2,\"body\":{\"status\":{}}}\n", "version 2"),
+        (b"{\"version\":1,\"body\":{\"reboot\":{}}}\n", "reboot"),
+        (
+            b"{\"version\":1,\"body\":{\"hold\":{\"vip\":\"10.0.0.300\"}}}\n",
+            "address",
+        ),
+        (&[b'x'; 100_000], "bytes"),
+    ];
+    for (question, reason) in cases {
+        let answer = ask(question);
+        assert!(
+            answer.contains("refused") && answer.contains(reason),
+            "{reason}: {answer}"
+        );
+    }
+    // So are those who come and say nothing, however many.
+    let silent: Vec<_> = (0..100).map(|_| UnixStream::connect(&socket)).collect();
+    wait("an answer beside a hundred silent clients", || {
+        node.daemon().status(soon()).ok()
+    });
+    drop(silent);
+    node.daemon().status(soon()).unwrap();
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&socket).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn an_address_that_moved_without_a_word_leaves_no_sockets() {
+    let net = Net::cluster(2);
+    net.nodes[0].take_over(V4);
+    let _listener = net.nodes[0].listen("10.99.0.100:445");
+    let _clients = net.client.connect("10.99.0.100:445", 5);
+    net.nodes[1].until_known(vip(V4), 5);
+    net.nodes[0].remove(V4);
+    net.nodes[1].take_over(V4);
+    wait("the old node's sockets to go", || {
+        (net.nodes[0].sockets("src 10.99.0.100") == 0).then_some(())
+    });
+}
