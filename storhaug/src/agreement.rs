@@ -1,5 +1,7 @@
 //! Whether Pacemaker agrees: what should run, runs, and where it should.
 
+use std::collections::BTreeMap;
+
 use crate::desired::{Kind, Wanted};
 use crate::state::{Failure, State};
 
@@ -25,8 +27,14 @@ impl Missing {
             nodes => format!("does not run on {}", nodes.join(", ")),
         };
         let mut words = format!("{} {place}", self.resource);
+        // The same failure on several nodes is said once.
+        let mut said: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for failure in &self.failures {
-            words.push_str(&format!("; {}", failure.in_words()));
+            said.entry(failure.what()).or_default().push(&failure.node);
+        }
+        for (what, mut nodes) in said {
+            nodes.sort_unstable();
+            words.push_str(&format!("; on {}: {what}", nodes.join(", ")));
         }
         words
     }
@@ -35,17 +43,14 @@ impl Missing {
 impl Failure {
     /// In words.
     pub fn in_words(&self) -> String {
-        let Failure {
-            resource,
-            operation,
-            node,
-            status,
-            reason,
-            ..
-        } = self;
-        match reason.is_empty() || reason == "none" {
-            true => format!("{resource}: {operation} on {node}: {status}"),
-            false => format!("{resource}: {operation} on {node}: {status}: {reason}"),
+        format!("{} on {}: {}", self.resource, self.node, self.what())
+    }
+
+    /// What failed and why.
+    fn what(&self) -> String {
+        match self.reason.as_str() {
+            "" | "none" => format!("{}: {}", self.operation, self.status),
+            reason => format!("{}: {}: {reason}", self.operation, self.status),
         }
     }
 }

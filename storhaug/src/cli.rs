@@ -1,5 +1,7 @@
 //! The command line: `storhaug VERB`.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -139,7 +141,8 @@ pub fn main(arguments: impl Iterator<Item = std::ffi::OsString>, colour: bool) -
 }
 
 fn run(cli: &Cli, colour: bool) -> anyhow::Result<Exit> {
-    let runner: &dyn Runner = if cli.verbose { &Told } else { &Host };
+    let told = Told::default();
+    let runner: &dyn Runner = if cli.verbose { &told } else { &Host };
     let machine = Machine {
         runner,
         root: Path::new("/"),
@@ -252,13 +255,16 @@ fn tell(text: &str) -> anyhow::Result<()> {
         .context("writing the result")
 }
 
-/// This machine, with every command said before it is run. What goes in by
-/// standard input is not said.
-struct Told;
+/// This machine, with every command said before it is run for the first time.
+/// What goes in by standard input is not said.
+#[derive(Default)]
+struct Told(RefCell<BTreeSet<String>>);
 
 impl Runner for Told {
     fn run(&self, cmd: &Cmd, deadline: Deadline) -> anyhow::Result<Output> {
-        let _ = writeln!(std::io::stderr(), "+ {cmd}");
+        if self.0.borrow_mut().insert(cmd.to_string()) {
+            let _ = writeln!(std::io::stderr(), "+ {cmd}");
+        }
         Host.run(cmd, deadline)
     }
 }

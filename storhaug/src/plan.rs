@@ -540,9 +540,10 @@ fn differences(from: Option<&Element>, to: Option<&Element>) -> Vec<Value> {
     };
     let (from, to) = (values(from), values(to));
     let names: BTreeSet<&String> = from.keys().chain(to.keys()).collect();
+    // The encoded copy of the configuration says nothing to anybody.
     let differing = names
         .into_iter()
-        .filter(|name| from.get(*name) != to.get(*name));
+        .filter(|name| from.get(*name) != to.get(*name) && *name != desired::CONFIGURATION);
     differing
         .map(|name| Value {
             name: name.clone(),

@@ -35,7 +35,7 @@ const JOINING: Duration = Duration::from_secs(120);
 const SETTLING: Duration = Duration::from_secs(600);
 
 /// After so long without anything going on, what does not run will not run.
-const QUIET: Duration = Duration::from_secs(45);
+const QUIET: Duration = Duration::from_secs(30);
 
 /// How often a push is tried again when somebody else was faster.
 const PUSHES: usize = 10;
