@@ -5,7 +5,6 @@ mod fencing;
 mod properties;
 mod resource;
 mod services;
-mod stand_in;
 mod vips;
 
 use crate::cluster::Cluster;

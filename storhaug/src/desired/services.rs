@@ -1,11 +1,10 @@
 //! The services on every node, and what each of them needs on its own node.
 
-use super::stand_in::{
-    ctdb::{self, Ctdb},
-    glusterfs::{self, GlusterFs},
-    noded::Noded,
-    samba::{self, Samba},
-};
+use storhaug_agents::ctdb::{self, Ctdb};
+use storhaug_agents::glusterfs::{self, GlusterFs};
+use storhaug_agents::noded::Noded;
+use storhaug_agents::ocf::Agent;
+use storhaug_agents::samba::{self, Samba};
 
 use super::resource::{Ours, clone_of};
 use super::{Facts, Item, Kind, PREFIX, Wanted, banned, constraint, resource};

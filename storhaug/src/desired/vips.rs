@@ -1,7 +1,7 @@
 //! The virtual addresses: where each may be, and where it would rather be.
 
 use storhaug_agents::ocf::Agent;
-use storhaug_agents::vip::{self, Vip as Agent_};
+use storhaug_agents::vip;
 
 use super::properties::ADDRESSES;
 use super::resource::{Ours, pairs};
@@ -51,7 +51,7 @@ fn primitive(cluster: &Cluster, vip: &Vip) -> Element {
     parameters.extend(vip.nic.iter().map(|nic| (&vip::NIC, nic.clone())));
     let ours = Ours {
         id: &vip.name,
-        agent: &Agent_::METADATA,
+        agent: &vip::Vip::METADATA,
         parameters,
     };
     let mut primitive = ours.primitive();
