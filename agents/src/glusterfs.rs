@@ -453,12 +453,12 @@ impl GlusterFs {
             .arg(format!("{}:/{}", self.server, self.volume))
             .arg(&self.directory);
         let deadline = ctx.deadline.before(ctx.deadline.left() / 4);
-        let until_when = deadline.earlier(RETRY);
-        until(until_when, Duration::from_secs(1), "the mount", || {
+        let retry = ctx.deadline.before(ctx.deadline.left() / 2).earlier(RETRY);
+        until(retry, Duration::from_secs(1), "the mount", || {
             let output = ctx.runner.run(&cmd, deadline)?;
             match output.checked() {
                 Ok(_) => Ok(Some(())),
-                Err(error) if until_when.expired() => Err(error.context(self.see_log())),
+                Err(error) if retry.expired() => Err(error.context(self.see_log())),
                 Err(_) => Ok(None),
             }
         })

@@ -94,8 +94,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// CTDB.
 const READ: Duration = Duration::from_secs(10);
 
-/// What a monitor leaves of its time for telling Pacemaker.
-const TELL: Duration = Duration::from_secs(3);
+/// What a monitor that gets no answer leaves of its time for asking systemd
+/// why, and for telling Pacemaker.
+const REST: Duration = Duration::from_secs(3);
 
 const EVERY: Duration = Duration::from_millis(50);
 
@@ -253,8 +254,7 @@ impl Agent for Samba {
     }
 
     fn monitor(&self, ctx: &Ctx) -> Result<State, Failure> {
-        let tell = (ctx.deadline.left() / 4).min(TELL);
-        let seen = self.look(&ctx.by(ctx.deadline.before(tell)));
+        let seen = self.look(ctx);
         if self.daemon == Daemon::Smbd && !ctx.probe {
             match seen {
                 Ok(State::Running | State::Degraded(_)) => READY.publish(ctx),
@@ -292,8 +292,9 @@ impl Samba {
         if (ctx.probe || ctx.depth >= 10) && self.unit(ctx)?.state(ctx)?.is_ended() {
             return self.absence(ctx);
         }
-        if let Err(error) = self.ask(ctx, ctx.deadline) {
-            let state = self.unit(ctx)?.state(&ctx.by(Deadline::after(TELL)))?;
+        let by = ctx.deadline.before((ctx.deadline.left() / 4).min(REST));
+        if let Err(error) = self.ask(ctx, by) {
+            let state = self.unit(ctx)?.state(ctx)?;
             if state.is_ended() {
                 return self.absence(ctx);
             }

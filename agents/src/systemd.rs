@@ -23,6 +23,9 @@ const EVERY: Duration = Duration::from_millis(100);
 /// left of the time is for killing it.
 const GENTLE: u32 = 3;
 
+/// What a wait leaves of the action's time, for the last look.
+const LAST: Duration = Duration::from_millis(500);
+
 /// A unit, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unit {
@@ -166,7 +169,7 @@ impl Unit {
         ctx.run(&Cmd::new("systemctl").args(["reset-failed", "--", &self.name]))?;
         self.job(ctx, "start")?;
         until(
-            ctx.deadline,
+            ctx.deadline.before(LAST),
             EVERY,
             &format!("{} to be up", self.name),
             || {
@@ -195,10 +198,15 @@ impl Unit {
         what: &str,
         mut condition: impl FnMut() -> anyhow::Result<Option<T>>,
     ) -> anyhow::Result<T> {
-        until(ctx.deadline, EVERY, what, || match condition()? {
-            Some(value) => Ok(Some(value)),
-            None => self.ended(ctx).map(|()| None),
-        })
+        until(
+            ctx.deadline.before(LAST),
+            EVERY,
+            what,
+            || match condition()? {
+                Some(value) => Ok(Some(value)),
+                None => self.ended(ctx).map(|()| None),
+            },
+        )
     }
 
     /// Fails where the unit is down: for use while waiting for what it serves.
@@ -225,7 +233,7 @@ impl Unit {
         };
         ctx.log(Level::Warning, &format!("killing {}: {error:#}", self.name));
         self.kill(ctx)?;
-        self.down(ctx, ctx.deadline)
+        self.down(ctx, ctx.deadline.before(LAST))
     }
 
     /// Kills every process of the unit.

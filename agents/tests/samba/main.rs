@@ -1,0 +1,488 @@
+//! The agent `samba`, as Pacemaker calls it, with an smbd that answers, says
+//! nothing or talks nonsense. Each test has a network and a `/run` of its own;
+//! the commands that the agent runs are scripts that write down what they were
+//! asked, because there is no systemd to ask where tests run. What the real
+//! ones do is seen in the lab.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test stands where Pacemaker and the administrator stand"
+)]
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::{
+            fs::PermissionsExt,
+            net::{SocketAddr, UnixListener},
+        },
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+use storhaug_agents::{
+    deadline::{Deadline, until},
+    ocf::Agent,
+    samba::Samba,
+};
+
+/// For whatever takes no time on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const UP: &str = "LoadState=loaded\nActiveState=active\nSubState=running\nResult=success\n";
+const DOWN: &str = "LoadState=loaded\nActiveState=inactive\nSubState=dead\nResult=success\n";
+const FAILED: &str = "LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=exit-code\n";
+
+/// A machine with Samba, as far as the agent can see.
+struct Machine {
+    directory: tempfile::TempDir,
+    _attrd: UnixListener,
+}
+
+/// What Pacemaker sees of an action.
+#[derive(Debug)]
+struct Seen {
+    code: i32,
+    reason: String,
+}
+
+/// Runs a test on a machine of its own.
+fn alone(test: impl FnOnce(&Machine) + Send + 'static) {
+    let test = move || {
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNET).unwrap();
+        let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+        mount(none, "/", none, private, none).unwrap();
+        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        let mut lo = Command::new("ip");
+        lo.args(["link", "set", "lo", "up"]).stdin(Stdio::null());
+        assert!(lo.status().unwrap().success());
+        let attrd = SocketAddr::from_abstract_name("attrd").unwrap();
+        let machine = Machine {
+            directory: tempfile::tempdir().unwrap(),
+            _attrd: UnixListener::bind_addr(&attrd).unwrap(),
+        };
+        machine.write("unit", DOWN);
+        machine.write("up", UP);
+        machine.write("conf", "[global]\n\tclustering = Yes\n[a]\n\tpath = /run\n");
+        let at = machine.path("").display().to_string();
+        let noted = format!("#!/bin/sh\ncd {at}\necho \"${{0##*/}} $*\" >> asked\n");
+        let systemctl = "for last; do :; done\n\
+            case $1:$last in\n\
+            show:smb.service) cat unit;;\n\
+            show:*) echo LoadState=not-found; echo ActiveState=inactive;;\n\
+            start:*) cp up unit;;\n\
+            stop:*|kill:*) printf 'LoadState=loaded\\nActiveState=inactive\\nSubState=dead\\n' > unit;;\n\
+            esac\n";
+        machine.program("systemctl", &format!("{noted}{systemctl}"));
+        machine.program("testparm", &format!("{noted}cat conf\n"));
+        machine.program("attrd_updater", &noted);
+        machine.program("wbinfo", &format!("{noted}exit $(cat winbindd)\n"));
+        test(&machine);
+    };
+    if let Err(panic) = thread::spawn(test).join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+impl Machine {
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn program(&self, name: &str, script: &str) {
+        self.write(name, script);
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// What the agent asked of systemd and Pacemaker since the last time, but
+    /// for states.
+    fn asked(&self) -> Vec<String> {
+        let asked = fs::read_to_string(self.path("asked")).unwrap_or_default();
+        self.write("asked", "");
+        let asked = asked
+            .lines()
+            .filter(|line| !line.starts_with("systemctl show"));
+        asked.map(str::to_owned).collect()
+    }
+
+    fn call(&self, action: &str, timeout: Duration, more: &[(&str, &str)]) -> Seen {
+        let path = format!("{}:/usr/bin:/bin", self.directory.path().display());
+        let output = Command::new(env!("CARGO_BIN_EXE_samba"))
+            .arg(action)
+            .env_clear()
+            .env("PATH", path)
+            .env("OCF_RESOURCE_INSTANCE", "smbd")
+            .env(
+                "OCF_RESKEY_CRM_meta_timeout",
+                timeout.as_millis().to_string(),
+            )
+            .envs(more.iter().copied())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.stdout.is_empty(), "{output:?}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let reason = stderr
+            .lines()
+            .rev()
+            .find_map(|line| line.strip_prefix("ocf-exit-reason:"));
+        Seen {
+            code: output.status.code().unwrap(),
+            reason: reason.unwrap_or_default().to_owned(),
+        }
+    }
+
+    fn start(&self) -> Seen {
+        self.call("start", PATIENCE, &[])
+    }
+
+    fn stop(&self) -> Seen {
+        self.call("stop", PATIENCE, &[])
+    }
+
+    fn probe(&self) -> Seen {
+        self.call("monitor", PATIENCE, &[])
+    }
+
+    fn monitor(&self, depth: &str) -> Seen {
+        let more = [
+            ("OCF_RESKEY_CRM_meta_interval", "10000"),
+            ("OCF_CHECK_LEVEL", depth),
+        ];
+        self.call("monitor", PATIENCE, &more)
+    }
+}
+
+/// Serves SMB in this network: each connection is handed to `speak`.
+fn serve(speak: fn(TcpStream)) {
+    let listener = TcpListener::bind(("127.0.0.1", 445)).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            thread::spawn(move || speak(stream.unwrap()));
+        }
+    });
+}
+
+/// Answers a NEGOTIATE as smbd does: SMB 3.1.1.
+fn answer(mut stream: TcpStream) {
+    let mut request = [0; 4 + 158];
+    stream.read_exact(&mut request).unwrap();
+    assert_eq!(&request[4..8], b"\xfeSMB");
+    let mut reply = [0; 4 + 128];
+    reply[3] = 128;
+    reply[4..8].copy_from_slice(b"\xfeSMB");
+    (reply[8], reply[20], reply[68]) = (64, 1, 65);
+    reply[72..74].copy_from_slice(&0x0311_u16.to_le_bytes());
+    // In pieces, as TCP may deliver it.
+    for piece in reply.chunks(50) {
+        stream.write_all(piece).unwrap();
+        stream.flush().unwrap();
+    }
+}
+
+/// Takes the request and says nothing, as a stopped process does.
+fn say_nothing(mut stream: TcpStream) {
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
+fn talk_nonsense(mut stream: TcpStream) {
+    let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    say_nothing(stream);
+}
+
+const PUBLISHED: &str = "attrd_updater -n storhaug-smb -U 1";
+const WITHDRAWN: &str = "attrd_updater -n storhaug-smb -D";
+const TESTPARM: &str = "testparm -s --suppress-prompt /etc/samba/smb.conf";
+
+fn job(verb: &str) -> String {
+    format!(
+        "systemctl {verb} --no-block --no-ask-password --job-mode=ignore-dependencies -- smb.service"
+    )
+}
+
+#[test]
+fn the_description_has_no_faults() {
+    assert_eq!(Samba::METADATA.faults(), Vec::<String>::new());
+}
+
+#[test]
+fn the_attribute_follows_the_first_good_answer_and_precedes_the_stop() {
+    alone(|machine| {
+        assert_eq!(machine.probe().code, 7);
+        assert!(machine.asked().is_empty());
+        serve(answer);
+        assert_eq!(machine.start().code, 0);
+        let reset = "systemctl reset-failed -- smb.service".to_owned();
+        assert_eq!(
+            machine.asked(),
+            [TESTPARM, &reset, &job("start"), PUBLISHED]
+        );
+        assert_eq!(machine.start().code, 0);
+        assert_eq!(machine.probe().code, 0);
+        assert_eq!(machine.asked(), [TESTPARM]);
+
+        assert_eq!(machine.monitor("0").code, 0);
+        assert_eq!(
+            fs::read_to_string(machine.path("asked")).unwrap(),
+            "",
+            "a monitor runs nothing"
+        );
+        assert_eq!(machine.monitor("10").code, 0);
+        assert_eq!(machine.asked(), [TESTPARM, PUBLISHED]);
+
+        assert_eq!(machine.stop().code, 0);
+        assert_eq!(machine.asked(), [WITHDRAWN, &job("stop")]);
+        assert_eq!(machine.stop().code, 0);
+        assert_eq!(machine.asked(), [WITHDRAWN]);
+    });
+}
+
+#[test]
+fn an_smbd_that_does_not_answer_has_failed() {
+    alone(|machine| {
+        machine.write("unit", UP);
+        serve(say_nothing);
+        let began = Instant::now();
+        let more = [("OCF_RESKEY_CRM_meta_interval", "10000")];
+        let seen = machine.call("monitor", Duration::from_secs(4), &more);
+        assert_eq!(seen.code, 1);
+        assert!(
+            seen.reason.starts_with("smbd is active (running): "),
+            "{seen:?}"
+        );
+        assert!(seen.reason.ends_with("no answer in time"), "{seen:?}");
+        assert_eq!(machine.asked(), [WITHDRAWN]);
+        assert!(began.elapsed() >= Duration::from_secs(2));
+        let seen = machine.call("monitor", Duration::from_secs(4), &[]);
+        assert_eq!(seen.code, 1);
+        assert!(machine.asked().is_empty(), "a probe changes nothing");
+    });
+    alone(|machine| {
+        machine.write("unit", UP);
+        serve(talk_nonsense);
+        let seen = machine.monitor("0");
+        assert_eq!(seen.code, 1);
+        assert!(
+            seen.reason.ends_with("the answer is no SMB message"),
+            "{seen:?}"
+        );
+    });
+}
+
+#[test]
+fn an_smbd_that_is_gone_is_not_running() {
+    alone(|machine| {
+        machine.write("unit", FAILED);
+        assert_eq!(machine.monitor("0").code, 7);
+        assert_eq!(machine.asked(), [WITHDRAWN]);
+        assert_eq!(machine.probe().code, 7);
+    });
+}
+
+#[test]
+fn a_start_that_fails_says_why() {
+    alone(|machine| {
+        machine.write("up", FAILED);
+        let seen = machine.start();
+        assert_eq!(seen.code, 1);
+        assert!(
+            seen.reason
+                .starts_with("smb.service is failed (failed), result exit-code: see")
+        );
+        assert!(!machine.asked().contains(&PUBLISHED.to_owned()));
+    });
+    alone(|machine| {
+        let seen = machine.call("start", Duration::from_secs(4), &[]);
+        assert_eq!(seen.code, 1);
+        assert!(
+            seen.reason
+                .starts_with("waiting for smbd to answer: not within"),
+            "{seen:?}"
+        );
+        assert!(
+            seen.reason.contains("127.0.0.1:445: Connection refused"),
+            "{seen:?}"
+        );
+    });
+    alone(|machine| {
+        machine.write("conf", "[global]\n\tserver role = standalone\n");
+        let seen = machine.start();
+        assert_eq!(seen.code, 2);
+        assert!(
+            seen.reason
+                .contains("write `clustering = yes` into [global]"),
+            "{seen:?}"
+        );
+        assert_eq!(machine.asked(), [TESTPARM]);
+        machine.write(
+            "conf",
+            "[global]\n\tclustering = Yes\n\tdisable netbios = Yes\n",
+        );
+        machine.write("unit", DOWN);
+        let seen = machine.call("start", PATIENCE, &[("OCF_RESKEY_daemon", "nmbd")]);
+        assert_eq!(seen.code, 5, "no unit for nmbd: {seen:?}");
+    });
+}
+
+#[test]
+fn what_is_not_installed_is_not_running() {
+    alone(|machine| {
+        let winbindd = [("OCF_RESKEY_daemon", "winbindd")];
+        assert_eq!(machine.call("monitor", PATIENCE, &winbindd).code, 7);
+        assert_eq!(machine.call("stop", PATIENCE, &winbindd).code, 0);
+        let seen = machine.call("start", PATIENCE, &winbindd);
+        assert_eq!(seen.code, 5);
+        assert!(
+            seen.reason
+                .starts_with("unit winbind.service is not-found: install"),
+            "{seen:?}"
+        );
+        for name in ["systemctl", "testparm", "attrd_updater"] {
+            fs::remove_file(machine.path(name)).unwrap();
+        }
+        // The machine's own commands are out of reach as well.
+        let bare = [("PATH", "/nonexistent")];
+        assert_eq!(machine.call("monitor", PATIENCE, &bare).code, 7);
+        assert_eq!(machine.call("stop", PATIENCE, &bare).code, 0);
+        assert_eq!(machine.call("start", PATIENCE, &bare).code, 5);
+    });
+    alone(|machine| {
+        let seen = machine.call("validate-all", PATIENCE, &[("OCF_RESKEY_daemon", "samba")]);
+        assert_eq!(seen.code, 6);
+        assert!(
+            seen.reason.ends_with("write smbd, winbindd or nmbd"),
+            "{seen:?}"
+        );
+    });
+}
+
+#[test]
+fn a_limping_smbd_is_degraded() {
+    alone(|machine| {
+        machine.write("unit", UP);
+        serve(answer);
+        machine.write(
+            "conf",
+            "[global]\n\tclustering = Yes\n[a]\n\tpath = /run\n[b]\n\tpath = /run/no\n",
+        );
+        let seen = machine.monitor("10");
+        assert_eq!(seen.code, 190);
+        assert_eq!(seen.reason, "share [b]: /run/no: No such file or directory");
+        assert_eq!(machine.monitor("0").code, 0);
+        machine.program(
+            "testparm",
+            "#!/bin/sh\necho 'no closing bracket' >&2\nexit 1\n",
+        );
+        let seen = machine.monitor("10");
+        assert_eq!(seen.code, 190);
+        assert!(seen.reason.contains("no closing bracket"), "{seen:?}");
+        assert!(!machine.asked().contains(&WITHDRAWN.to_owned()));
+    });
+}
+
+/// A process, killed at the end of the test at the latest.
+struct Process(Child);
+
+impl Process {
+    /// Starts a copy of `program` by the name `name`, and waits until it runs.
+    fn start(machine: &Machine, program: &str, name: &str, args: &[&str]) -> Self {
+        let copy = machine.path(name);
+        fs::copy(program, &copy).unwrap();
+        let mut command = Command::new(&copy);
+        let child = command
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let exe = format!("/proc/{}/exe", child.id());
+        let runs = || Ok((fs::read_link(&exe).ok().as_deref() == Some(&*copy)).then_some(()));
+        until(
+            Deadline::after(PATIENCE),
+            Duration::from_millis(5),
+            name,
+            runs,
+        )
+        .unwrap();
+        Self(child)
+    }
+
+    fn lives(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn what_is_left_of_smbd_is_ended_and_nothing_else() {
+    alone(|machine| {
+        let cat = Path::new("/bin/cat").canonicalize().unwrap();
+        let cat = cat.to_str().unwrap();
+        let mut session = Process::start(machine, cat, "smbd", &[]);
+        let mut naming = Process::start(machine, cat, "cat", &["-", "/usr/sbin/smbd"]);
+        let mut other = Process::start(machine, cat, "smbd2", &[]);
+        let seen = machine.probe();
+        assert_eq!(seen.code, 1);
+        assert!(seen.reason.contains("but not as a unit"), "{seen:?}");
+        // The same program in another network is another server.
+        let mut elsewhere = thread::scope(|scope| {
+            let apart = || {
+                unshare(CloneFlags::CLONE_NEWNET).unwrap();
+                fs::create_dir(machine.path("there")).unwrap();
+                Process::start(machine, cat, "there/smbd", &[])
+            };
+            scope.spawn(apart).join().unwrap()
+        });
+        let seen = machine.stop();
+        assert_eq!(seen.code, 0, "{seen:?}");
+        assert!(!session.lives());
+        assert!(naming.lives() && other.lives() && elsewhere.lives());
+    });
+}
+
+#[test]
+fn winbindd_is_pinged() {
+    alone(|machine| {
+        machine.program(
+            "systemctl",
+            "#!/bin/sh\nprintf 'LoadState=loaded\\nActiveState=active\\n'\n",
+        );
+        let monitor = || {
+            let more = [
+                ("OCF_RESKEY_daemon", "winbindd"),
+                ("OCF_RESKEY_CRM_meta_interval", "1"),
+            ];
+            machine.call("monitor", PATIENCE, &more)
+        };
+        machine.write("winbindd", "0");
+        assert_eq!(monitor().code, 0);
+        assert_eq!(machine.asked(), ["wbinfo --ping"]);
+        machine.write("winbindd", "1");
+        let seen = monitor();
+        assert_eq!(seen.code, 1);
+        assert!(
+            seen.reason.contains("`wbinfo --ping`: exit code 1"),
+            "{seen:?}"
+        );
+    });
+}
