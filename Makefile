@@ -30,7 +30,7 @@ LIBRARIES = libcpg-dev libquorum-dev libvotequorum-dev libcfg-dev \
   libcmap-dev libcorosync-common-dev libqb-dev pkg-config clang \
   libclang-dev gcc libc6-dev
 PROGRAMS = iproute2 nftables conntrack tcpdump strace procps kmod \
-  libxml2-utils pacemaker-cli-utils resource-agents python3
+  libxml2-utils pacemaker-cli-utils resource-agents python3 corosync
 LAB = mmdebstrap debian-archive-keyring ca-certificates \
   systemd-container qemu-system-x86 busybox-static cpio zstd
 APT = DEBIAN_FRONTEND=noninteractive apt-get -q -y \

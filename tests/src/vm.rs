@@ -288,7 +288,7 @@ fn depends(shown: &str) -> Option<String> {
 }
 
 fn fetch(package: &str, version: &str, dir: &Path) -> Result<()> {
-    let scratch = dir.with_extension("new");
+    let scratch = dir.with_file_name(format!("{package}.unfinished"));
     let _ = fs::remove_dir_all(&scratch);
     fs::create_dir_all(&scratch).with_context(|| format!("creating {}", scratch.display()))?;
     let path = scratch.display().to_string();

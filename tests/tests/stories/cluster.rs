@@ -290,13 +290,6 @@ impl Cluster {
             .write(CONF, text.as_bytes(), 0o644)
     }
 
-    /// Adds winbindd to the cluster.
-    pub fn setup_with_winbind(&self) -> Result<()> {
-        self.edit_conf("[smb]", "[smb]\nwinbind = true")?;
-        self.run(self.first(), "storhaug setup")?;
-        self.settled()
-    }
-
     /// Runs `storhaug setup` and kills it when it says its `step`th line.
     /// Whether it was killed; it may have come to its end before.
     pub fn setup_killed_at(&self, step: usize) -> Result<bool> {

@@ -8,7 +8,6 @@ use crate::cluster::Cluster;
 /// smbd, ctdbd and winbindd are killed one after the other; each is noticed
 /// and comes back, and the addresses serve.
 pub fn killed(c: &Cluster) -> Result<()> {
-    c.setup_with_winbind()?;
     for daemon in ["smbd", "ctdbd", "winbindd"] {
         let vip = c.vips[0];
         let holder = c.holder(vip)?;
@@ -61,7 +60,6 @@ pub fn gone(c: &Cluster) -> Result<()> {
 
 /// A winbindd that cannot come back breaks no SMB session, and no address moves.
 pub fn winbindd(c: &Cluster) -> Result<()> {
-    c.setup_with_winbind()?;
     let vip = c.vips[0];
     let before = c.holders()?;
     let holder = c.holder(vip)?;
