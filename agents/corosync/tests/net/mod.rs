@@ -104,7 +104,7 @@ impl Host {
 
     /// Starts a program here, which is killed with the host; what it says goes
     /// to a file.
-    fn spawn(&self, program: &Path, arguments: &[&str]) -> Child {
+    pub fn spawn(&self, program: &Path, arguments: &[&str]) -> Child {
         let name = program.file_name().unwrap().to_str().unwrap();
         let log = fs::OpenOptions::new()
             .create(true)
@@ -207,7 +207,7 @@ impl Host {
     pub fn listen(&self, at: &str) -> TcpListener {
         let at: SocketAddr = at.parse().unwrap();
         let listener = self.run(move || TcpListener::bind(at).unwrap());
-        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(4096).unwrap()).unwrap();
+        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::MAXALLOWABLE).unwrap();
         listener
     }
 
