@@ -28,6 +28,7 @@ use crate::{
 
 mod configuration;
 mod databases;
+mod fencing;
 mod nodes;
 
 use configuration::Setting;
@@ -109,6 +110,10 @@ const MANAGERS: [&str; 14] = [
 /// How long the daemon may take to answer; it takes milliseconds.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// How long a recovery may last: two attempts at fencing, each of Pacemaker's
+/// default of 60 s, and CTDB's own part.
+const PATIENCE: Duration = Duration::from_secs(180);
+
 /// How often a daemon on its way is looked at.
 const EVERY: Duration = Duration::from_millis(250);
 
@@ -139,8 +144,8 @@ impl Agent for Ctdb {
         actions: &[
             Op::once("start", 120),
             Op::once("stop", 100),
-            Op::monitor(0, 10, 60),
-            Op::monitor(10, 60, 60),
+            Op::monitor(0, 10, 30),
+            Op::monitor(10, 60, 30),
             Op::once("reload-agent", 20),
         ],
     };
@@ -196,7 +201,8 @@ impl Agent for Ctdb {
         let unit = Unit::new(UNIT);
         unit.start(ctx)?;
         let mut waiting = String::from("ctdbd does not listen");
-        let ready = until(ctx.deadline, EVERY, "CTDB to serve", || {
+        let patience = ctx.deadline.before(EVERY);
+        let ready = until(patience, EVERY, "CTDB to serve", || {
             unit.ended(ctx)?;
             let Some(found) = self.ask(ctx)? else {
                 return Ok(None);
@@ -207,13 +213,25 @@ impl Agent for Ctdb {
                 None if self.leader(ctx)?.is_some() => return Ok(Some(())),
                 None => LEADERLESS.into(),
             };
-            Ok(None)
+            if !fencing::is_due(ctx) {
+                return Ok(None);
+            }
+            let reason = format!("{waiting}, which goes on when a lost node has been fenced");
+            ctx.log(Level::Warning, &reason);
+            Ok(Some(()))
         });
         Ok(ready.map_err(|error| expired(error, waiting))?)
     }
 
     fn stop(&self, ctx: &Ctx) -> Result<(), Failure> {
         let unit = Unit::new(UNIT);
+        // One that hangs would not hear that it is to end, and be waited for.
+        if let Err(error) = self.ask(&ctx.by(ctx.deadline.earlier(ANSWER / 4))) {
+            ctx.log(Level::Warning, &format!("killing {UNIT}: {error:#}"));
+            if let Err(error) = unit.kill(ctx) {
+                ctx.log(Level::Warning, &format!("{error:#}"));
+            }
+        }
         let by_unit = ctx.by(ctx.deadline.before(STRAY));
         if let Err(error) = unit.stop(&by_unit) {
             ctx.log(Level::Warning, &format!("{error:#}"));
@@ -235,38 +253,26 @@ impl Agent for Ctdb {
                 None => State::NotRunning,
             });
         }
-        // A recovery is CTDB's answer to any change, such as a crash of
-        // another node. It lasts until that node is fenced, and to restart
-        // this one would only prolong it.
-        let mut waiting = String::new();
-        let patience = ctx.deadline.before(EVERY);
-        let found = until(patience, EVERY, "CTDB to serve", || {
-            let Some(found) = self.ask(ctx)? else {
-                return Ok(Some(None));
-            };
-            match found.trouble() {
-                Some(Trouble::Lasting(reason)) => bail!(reason),
-                Some(Trouble::Passing(reason)) => waiting = reason,
-                None => return Ok(Some(Some(found))),
-            }
-            Ok(None)
-        });
-        let Some(found) = found.map_err(|error| expired(error, waiting))? else {
+        let Some(found) = self.ask(ctx)? else {
             return Ok(State::NotRunning);
         };
+        if let Some(reason) = self.trouble(ctx, found)? {
+            ctx.log(Level::Warning, &reason);
+        }
         // A change of the parameter may have been missed, by a node that was
         // away at that time.
         if let Err(error) = self.write_nodes(ctx) {
             ctx.log(Level::Warning, &format!("{error:#}"));
         }
-        if found.flags.unhealthy() {
+        if ctx.depth >= 10 && found.flags.unhealthy() {
             ctx.log(
                 Level::Warning,
                 "an event script of CTDB's finds this node unhealthy: `ctdb event status legacy \
                  monitor` says which",
             );
         }
-        if ctx.depth >= 10 && self.leader(ctx)?.is_none() {
+        // Without one, a recovery begins within seconds, and its time counts.
+        if ctx.depth >= 10 && !found.recovering && self.leader(ctx)?.is_none() {
             return Err(anyhow!(LEADERLESS).into());
         }
         Ok(State::Running)
@@ -288,7 +294,7 @@ struct Found {
 }
 
 /// Why the databases cannot be used.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Trouble {
     /// It goes over by itself.
     Passing(String),
@@ -322,6 +328,33 @@ impl Found {
 }
 
 impl Ctdb {
+    /// What is wrong, but not for so long that to restart the daemon could help:
+    /// a recovery is CTDB's answer to any change, such as a crash of another
+    /// node, and it lasts until that node is fenced.
+    fn trouble(&self, ctx: &Ctx, found: Found) -> anyhow::Result<Option<String>> {
+        let mark = ctx.path(&self.socket).with_file_name("storhaug-recovery");
+        let reason = match found.trouble() {
+            None => {
+                // There is none but after a recovery.
+                let _ = fs::remove_file(mark);
+                return Ok(None);
+            }
+            Some(Trouble::Lasting(reason)) => bail!(reason),
+            Some(Trouble::Passing(reason)) => reason,
+        };
+        let since = match fs::metadata(&mark) {
+            Ok(metadata) => metadata.modified()?.elapsed().unwrap_or_default(),
+            Err(_) => {
+                fs::write(&mark, "").with_context(|| format!("writing {}", mark.display()))?;
+                Duration::ZERO
+            }
+        };
+        if since > PATIENCE {
+            bail!("{reason}, for {} s now", since.as_secs());
+        }
+        Ok(Some(reason))
+    }
+
     fn connect(&self, ctx: &Ctx) -> anyhow::Result<Option<Ctdbd>> {
         Ctdbd::connect(&ctx.path(&self.socket), ctx.deadline.earlier(ANSWER))
     }
