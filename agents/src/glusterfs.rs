@@ -114,6 +114,10 @@ const EVERY: Duration = Duration::from_millis(50);
 /// is cut from its server, so that those who wait for it can end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long those who use a mount that is to be unmounted have to end by
+/// themselves.
+const GRACE: Duration = Duration::from_secs(10);
+
 /// For how long the mount helper is tried again: at boot the server may be a
 /// little later than we are.
 const RETRY: Duration = Duration::from_secs(20);
@@ -286,7 +290,10 @@ impl Agent for GlusterFs {
         let left = ctx.deadline.left();
         let stages = [
             (None, Deadline::after(Duration::ZERO)),
-            (Some(Signal::SIGTERM), ctx.deadline.before(left / 2)),
+            (
+                Some(Signal::SIGTERM),
+                ctx.deadline.before(left / 2).earlier(GRACE),
+            ),
             (Some(Signal::SIGKILL), ctx.deadline.before(left / 4)),
         ];
         for (signal, by) in stages {
@@ -458,7 +465,7 @@ impl GlusterFs {
             let output = ctx.runner.run(&cmd, deadline)?;
             match output.checked() {
                 Ok(_) => Ok(Some(())),
-                Err(error) if retry.expired() => Err(error.context(self.see_log())),
+                Err(error) if retry.expired() => Err(anyhow!("{error:#}: {}", self.see_log())),
                 Err(_) => Ok(None),
             }
         })
