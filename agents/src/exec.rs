@@ -85,6 +85,11 @@ impl Cmd {
         self
     }
 
+    /// What the process reads on its standard input, if anything.
+    pub fn input(&self) -> Option<&[u8]> {
+        self.stdin.as_deref()
+    }
+
     /// Program and arguments, as far as they are UTF-8.
     pub fn words(&self) -> Vec<&str> {
         self.argv.iter().filter_map(|word| word.to_str()).collect()

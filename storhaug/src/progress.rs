@@ -4,11 +4,17 @@
 use std::io::{IsTerminal, Write};
 
 /// Where progress is shown.
-#[derive(Debug)]
 pub struct Progress {
+    to: Box<dyn Write>,
     terminal: bool,
     colour: bool,
     pending: Option<String>,
+}
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Progress").finish_non_exhaustive()
+    }
 }
 
 impl Progress {
@@ -17,8 +23,19 @@ impl Progress {
     pub fn new(colour: bool) -> Progress {
         let terminal = std::io::stderr().is_terminal();
         Progress {
+            to: Box::new(std::io::stderr()),
             terminal,
             colour: colour && terminal,
+            pending: None,
+        }
+    }
+
+    /// Writes progress line by line into `to`.
+    pub fn into(to: impl Write + 'static) -> Progress {
+        Progress {
+            to: Box::new(to),
+            terminal: false,
+            colour: false,
             pending: None,
         }
     }
@@ -72,9 +89,8 @@ impl Progress {
     }
 
     /// A reader that has gone away is no reason to stop half-way.
-    fn write(&self, text: &str) {
-        let mut stderr = std::io::stderr().lock();
-        let _ = stderr.write_all(text.as_bytes());
-        let _ = stderr.flush();
+    fn write(&mut self, text: &str) {
+        let _ = self.to.write_all(text.as_bytes());
+        let _ = self.to.flush();
     }
 }

@@ -12,7 +12,7 @@ use storhaug_agents::deadline::{Deadline, until};
 
 use crate::agreement;
 use crate::cluster::{Cluster, Fencing};
-use crate::config::Loaded;
+use crate::config::{Loaded, Secret};
 use crate::corosync::Corosync;
 use crate::desired::{self, Kind};
 use crate::machine::{Machine, facts};
@@ -76,7 +76,23 @@ pub fn run(
     loaded.check_networks(&preflight::networks()?)?;
     let password = loaded.password()?;
     preflight::check(cluster, machine.root, &preflight::host_name()?)?;
+    apply(machine, loaded, &password, adopt, progress)
+}
+
+/// What [`run`] does once the machine has been found fit.
+///
+/// # Errors
+/// As [`run`].
+pub fn apply(
+    machine: Machine<'_>,
+    loaded: &Loaded,
+    password: &Secret,
+    adopt: Adopt,
+    progress: &mut Progress,
+) -> anyhow::Result<Outcome> {
+    let cluster = &loaded.cluster;
     let _lock = machine.lock()?;
+    let corosync = Corosync::read(machine.root)?;
     let setup = Setup {
         machine,
         loaded,
@@ -98,7 +114,7 @@ pub fn run(
         None => {
             setup.rehearse(progress)?;
             progress.begin("making this node known to the others");
-            setup.pcs(&pcs::host_auth(cluster, &password))?;
+            setup.pcs(&pcs::host_auth(cluster, password))?;
             setup.create(progress)?;
             changed = true;
         }

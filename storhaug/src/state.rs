@@ -76,7 +76,13 @@ pub struct Failure {
     pub reason: String,
     /// When, as Pacemaker writes it.
     pub when: String,
+    /// It was a monitor, and a later one was content: Pacemaker remembers a
+    /// failure until it is cleaned up.
+    pub over: bool,
 }
+
+/// The exit code of what runs and limps, in words.
+pub const DEGRADED: &str = "OCF_DEGRADED";
 
 impl State {
     /// Reads the document.
@@ -165,6 +171,7 @@ impl State {
                 status: text("exitstatus"),
                 reason: text("exitreason"),
                 when: text("last-rc-change"),
+                over: over(&root, failure),
             });
         }
         Ok(state)
@@ -202,6 +209,99 @@ impl State {
     }
 }
 
+/// Whether the last result of a failed operation is a good one. The history
+/// of a node has the failed one and, after it, the last.
+fn over(root: &Element, failure: &Element) -> bool {
+    let key = failure.get("op_key").unwrap_or_default();
+    let interval = format!("{}ms", failure.get("interval").unwrap_or_default());
+    let nodes = root
+        .find("node_history")
+        .map_or(&[][..], |history| &history.children);
+    let here = nodes
+        .iter()
+        .filter(|node| node.get("name") == failure.get("node"));
+    let resources = here.flat_map(|node| &node.children);
+    let mut operations = resources
+        .filter(|resource| key.starts_with(&format!("{}_", resource.id())))
+        .flat_map(|resource| &resource.children)
+        .filter(|operation| {
+            operation.get("task") == failure.get("task")
+                && operation.get("interval") == Some(&interval)
+        });
+    operations
+        .next_back()
+        .is_some_and(|last| last.get("rc") == Some("0"))
+}
+
 fn is(element: &Element, attribute: &str) -> bool {
     element.get(attribute) == Some("true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Pacemaker 2.1.5 writes it, shortened.
+    const DOCUMENT: &str = r#"<pacemaker-result api-version="2.25">
+  <summary>
+    <current_dc present="true" name="node1" with_quorum="true"/>
+    <cluster_options stonith-enabled="true"/>
+  </summary>
+  <nodes>
+    <node name="node1" online="true" standby="false" pending="false" unclean="false"/>
+    <node name="node2" online="false" standby="false" pending="false" unclean="true"/>
+  </nodes>
+  <resources>
+    <clone id="share-clone">
+      <resource id="share" resource_agent="ocf:storhaug:glusterfs" role="Started" failed="false">
+        <node name="node1" id="1"/>
+      </resource>
+      <resource id="share" resource_agent="ocf:storhaug:glusterfs" role="Stopped" pending="Starting"/>
+    </clone>
+    <resource id="vip_1" resource_agent="ocf:storhaug:vip" role="Started" failed="true">
+      <node name="node1" id="1"/>
+    </resource>
+  </resources>
+  <node_attributes>
+    <node name="node1"><attribute name="storhaug-smb" value="1"/></node>
+  </node_attributes>
+  <node_history>
+    <node name="node1">
+      <resource_history id="share">
+        <operation_history task="monitor" rc="190" interval="60000ms"/>
+        <operation_history task="monitor" rc="0" interval="60000ms"/>
+        <operation_history task="monitor" rc="190" interval="10000ms"/>
+      </resource_history>
+    </node>
+  </node_history>
+  <failures>
+    <failure op_key="share_monitor_60000" node="node1" exitstatus="OCF_DEGRADED" exitreason="a brick" task="monitor" interval="60000"/>
+    <failure op_key="share_monitor_10000" node="node1" exitstatus="OCF_DEGRADED" exitreason="a brick" task="monitor" interval="10000"/>
+    <failure op_key="vip_1_start_0" node="node1" exitstatus="error" exitreason="taken" task="start" interval="0"/>
+  </failures>
+</pacemaker-result>"#;
+
+    #[test]
+    fn what_crm_mon_writes_is_read() {
+        let state = State::parse(DOCUMENT).unwrap();
+        assert_eq!(state.dc.as_deref(), Some("node1"));
+        assert!(state.quorum && state.fencing && state.busy());
+        assert!(state.nodes["node1"].online && state.nodes["node2"].unclean);
+        assert_eq!(state.nodes["node1"].attributes["storhaug-smb"], "1");
+        assert_eq!(state.running("share"), ["node1"]);
+        assert!(state.running("vip_1").is_empty() && state.active("vip_1"));
+        let failures: Vec<_> = state
+            .failures
+            .iter()
+            .map(|f| (f.resource.as_str(), f.operation.as_str(), f.over))
+            .collect();
+        assert_eq!(
+            failures,
+            [
+                ("share", "monitor", true),
+                ("share", "monitor", false),
+                ("vip_1", "start", false)
+            ]
+        );
+    }
 }

@@ -10,7 +10,7 @@ use crate::machine::{Machine, applied};
 use crate::pacemaker;
 use crate::plan;
 use crate::setup::WITHOUT_FENCING;
-use crate::state::State;
+use crate::state::{DEGRADED, Failure, State};
 use crate::xml::Element;
 
 /// How the cluster is.
@@ -158,23 +158,30 @@ fn judge(cluster: String, state: State, cib: &Element) -> Status {
     let missing = agreement::missing(&wanted, &state);
     for missing in &missing {
         let resource = &missing.resource;
-        notes.push(Note::new(
-            missing.in_words(),
-            format!("crm_resource --cleanup --resource {resource}"),
-        ));
+        let remedy = match missing.failures.is_empty() {
+            true => format!("crm_resource --why --resource {resource}"),
+            false => format!("crm_resource --cleanup --resource {resource}"),
+        };
+        notes.push(Note::new(missing.in_words(), remedy));
     }
-    for failure in &state.failures {
-        if !missing
+    let told = |failure: &Failure| {
+        missing
             .iter()
             .any(|missing| missing.failures.contains(failure))
-        {
-            let (resource, node) = (&failure.resource, &failure.node);
-            notes.push(Note::new(
-                format!("{} ({})", failure.in_words(), failure.when),
-                format!("crm_resource --cleanup --resource {resource} --node {node}"),
-            ));
-        }
-    }
+    };
+    let others: Vec<&Failure> = state
+        .failures
+        .iter()
+        .filter(|failure| !told(failure))
+        .collect();
+    let cleanup = |failure: &Failure| {
+        let (resource, node) = (&failure.resource, &failure.node);
+        format!("crm_resource --cleanup --resource {resource} --node {node}")
+    };
+    let limping = others
+        .iter()
+        .filter(|failure| failure.status == DEGRADED && !failure.over);
+    notes.extend(limping.map(|failure| Note::new(failure.in_words(), cleanup(failure))));
     let addressed = wanted.iter().filter(|wanted| wanted.kind == Kind::Address);
     let served = addressed
         .clone()
@@ -186,6 +193,12 @@ fn judge(cluster: String, state: State, cib: &Element) -> Status {
     } else {
         Verdict::Degraded
     };
+    // What was repaired is worth knowing, and no reason to worry.
+    let earlier = others.iter().filter(|failure| failure.status != DEGRADED);
+    notes.extend(earlier.map(|failure| {
+        let problem = format!("repaired since: {} ({})", failure.in_words(), failure.when);
+        Note::new(problem, cleanup(failure))
+    }));
     if !state.fencing {
         // Chosen by the administrator: said every time, and no reason to call
         // a cluster degraded that does what it was told.

@@ -36,6 +36,14 @@ pub fn run(machine: Machine<'_>, progress: &mut Progress) -> anyhow::Result<Outc
     if !nix::unistd::geteuid().is_root() {
         bail!("only root may change the cluster; run it with sudo");
     }
+    apply(machine, progress)
+}
+
+/// What [`run`] does for root.
+///
+/// # Errors
+/// As [`run`].
+pub fn apply(machine: Machine<'_>, progress: &mut Progress) -> anyhow::Result<Outcome> {
     let _lock = machine.lock()?;
     if Corosync::read(machine.root)?.is_none() {
         return Ok(Outcome::NothingToDo);

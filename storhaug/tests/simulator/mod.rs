@@ -6,6 +6,7 @@
     clippy::unwrap_used,
     reason = "a simulation that cannot go on fails its test"
 )]
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -121,6 +122,53 @@ impl Simulation {
         simulation
     }
 
+    /// A cluster of nodes that are up and have nothing to do.
+    pub fn bare(nodes: &[&str]) -> Simulation {
+        let nodes = nodes.iter().enumerate().map(|(index, name)| {
+            Element::new("node")
+                .with("id", index + 1)
+                .with("uname", name)
+        });
+        let configuration = Element::new("configuration")
+            .child(Element::new("crm_config"))
+            .child(Element::new("nodes").holding(nodes))
+            .child(Element::new("resources"))
+            .child(Element::new("constraints"));
+        let mut cib = Element::new("cib")
+            .with("validate-with", "pacemaker-3.0")
+            .with("crm_feature_set", "3.16.1")
+            .with("have-quorum", "1")
+            .with("dc-uuid", "1");
+        for version in ["admin_epoch", "epoch", "num_updates"] {
+            cib.set(version, 0);
+        }
+        let names: Vec<String> = configuration.children[1]
+            .children
+            .iter()
+            .map(|node| node.get("uname").unwrap().to_owned())
+            .collect();
+        let cib = cib.child(configuration).child(Element::new("status"));
+        let mut simulation = Simulation {
+            cib,
+            mute: BTreeSet::new(),
+        };
+        for name in names {
+            simulation.transition(&["--node-up", &name]);
+        }
+        simulation
+    }
+
+    /// The whole CIB.
+    pub fn cib(&self) -> &Element {
+        &self.cib
+    }
+
+    /// Takes a new configuration, and carries it out until nothing changes.
+    pub fn replace(&mut self, cib: Element) {
+        self.cib = cib;
+        self.settle();
+    }
+
     /// One transition, carried out. What was done, in order.
     pub fn transition(&mut self, arguments: &[&str]) -> Vec<Action> {
         let directory = tempfile::tempdir().unwrap();
@@ -141,7 +189,7 @@ impl Simulation {
             .find("transition")
             .map_or(&[][..], |transition| &transition.children);
         let resources = done.iter().filter(|action| action.name == "rsc_action");
-        resources
+        let actions: Vec<Action> = resources
             .map(|action| {
                 let text = |name| action.get(name).unwrap_or_default().to_owned();
                 let resource = text("resource");
@@ -151,7 +199,23 @@ impl Simulation {
                     node: text("node"),
                 }
             })
-            .collect()
+            .collect();
+        self.forget(&actions);
+        actions
+    }
+
+    /// Deletes the history of resources that were taken out, which the
+    /// simulator only says it does.
+    fn forget(&mut self, actions: &[Action]) {
+        for action in actions.iter().filter(|action| action.task == "delete") {
+            let nodes = self.cib.entry("status").children.iter_mut();
+            for node in nodes.filter(|node| node.get("uname") == Some(&action.node)) {
+                let history = node.entry("lrm").entry("lrm_resources");
+                history
+                    .children
+                    .retain(|resource| resource.id() != action.resource);
+            }
+        }
     }
 
     /// Publishes what our agents would, and goes on until nothing changes.
@@ -228,6 +292,11 @@ impl Simulation {
 
     /// What crm_mon says.
     pub fn state(&self) -> State {
+        State::parse(&self.crm_mon()).unwrap()
+    }
+
+    /// What crm_mon writes.
+    pub fn crm_mon(&self) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), self.cib.to_string()).unwrap();
         let cmd = Cmd::new("crm_mon")
@@ -236,7 +305,7 @@ impl Simulation {
         let output = Host
             .run(&cmd, Deadline::after(Duration::from_secs(60)))
             .unwrap();
-        State::parse(&output.checked().unwrap()).unwrap()
+        output.checked().unwrap()
     }
 
     /// Addresses and who holds them.
