@@ -350,12 +350,16 @@ impl Lab {
         })
     }
 
-    /// Does something to the disk of every machine, while it is off.
+    /// Does something to the disk of every machine, while all are off: one
+    /// left on would have the others fenced, and so booted.
     fn each_disk(&self, change: fn(&Layout, &str) -> Result<()>) -> Result<()> {
-        for machine in self.facts.machine_names() {
-            self.ask(&machine, Request::Off)?;
-            self.ask(&machine, Request::Heal)?;
-            change(&self.layout, &machine)?;
+        let machines = self.facts.machine_names();
+        for machine in &machines {
+            self.ask(machine, Request::Off)?;
+            self.ask(machine, Request::Heal)?;
+        }
+        for machine in &machines {
+            change(&self.layout, machine)?;
         }
         Ok(())
     }
