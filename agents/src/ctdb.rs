@@ -110,6 +110,9 @@ const MANAGERS: [&str; 14] = [
 /// How long the daemon may take to answer; it takes milliseconds.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// How long the leader may be silent; CTDB's own "leader timeout" is as long.
+const BROADCAST: Duration = Duration::from_secs(5);
+
 /// How long a recovery may last: two attempts at fencing, each of Pacemaker's
 /// default of 60 s, and CTDB's own part.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -220,7 +223,7 @@ impl Agent for Ctdb {
             ctx.log(Level::Warning, &reason);
             Ok(Some(()))
         });
-        Ok(ready.map_err(|error| expired(error, waiting))?)
+        Ok(ready.map_err(|error| expired(ctx, error, waiting))?)
     }
 
     fn stop(&self, ctx: &Ctx) -> Result<(), Failure> {
@@ -374,7 +377,10 @@ impl Ctdb {
     /// The leader, which makes itself heard every second.
     fn leader(&self, ctx: &Ctx) -> anyhow::Result<Option<u32>> {
         match self.connect(ctx)? {
-            Some(mut ctdbd) => ctdbd.leader(),
+            Some(mut ctdbd) => {
+                ctdbd.by(ctx.deadline.earlier(BROADCAST));
+                ctdbd.leader()
+            }
             None => Ok(None),
         }
     }
@@ -440,8 +446,9 @@ impl Ctdb {
 }
 
 /// Says what was waited for, where the wait was in vain.
-fn expired(error: anyhow::Error, waiting: String) -> anyhow::Error {
-    if error.is::<Expired>() {
+fn expired(ctx: &Ctx, error: anyhow::Error, waiting: String) -> anyhow::Error {
+    // The last look may itself have run out of time.
+    if error.is::<Expired>() || ctx.deadline.left() < EVERY {
         error.context(waiting)
     } else {
         error
