@@ -29,6 +29,11 @@ impl Attribute {
         Self { name }
     }
 
+    /// Its name, as a location rule asks for it.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Sets the attribute to 1, unless it is known to be so; at a depth above
     /// 0 in any case. Never fails: without Pacemaker nobody asks for it, and
     /// with one that does not answer the next monitor tries again.

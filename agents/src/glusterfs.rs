@@ -275,17 +275,11 @@ impl Agent for GlusterFs {
         };
         // Whoever called this may have done so from within the mount.
         std::env::set_current_dir("/").context("going to /")?;
-        let answer = self.answer(
-            ctx.deadline
-                .before(ctx.deadline.left() * 3 / 4)
-                .earlier(PATIENCE),
-        )?;
+        let patience = (ctx.deadline.left() / 4).min(PATIENCE);
+        let answer = self.answer(Deadline::after(patience))?;
         if answer != Answer::Done {
-            self.cut(
-                ctx,
-                &mount,
-                &format!("{:#}", self.silence(ctx, &mount, answer)),
-            )?;
+            let silence = self.silence(ctx, &mount, answer);
+            self.cut(ctx, &mount, &format!("{silence:#}"))?;
         }
         let left = ctx.deadline.left();
         let stages = [
@@ -303,12 +297,10 @@ impl Agent for GlusterFs {
         }
         self.cut(ctx, &mount, "it is still in use")?;
         self.unmount(ctx, MntFlags::MNT_DETACH)?;
-        until(
-            ctx.deadline,
-            EVERY,
-            &format!("{} to be unmounted", self.directory.display()),
-            || Ok(self.stack(ctx)?.is_empty().then_some(())),
-        )?;
+        let what = format!("{} to be unmounted", self.directory.display());
+        until(ctx.deadline, EVERY, &what, || {
+            Ok(self.stack(ctx)?.is_empty().then_some(()))
+        })?;
         Ok(())
     }
 

@@ -44,11 +44,6 @@ pub struct UnitState {
     pub sub: String,
     /// `Result`: why it ended: `success`, `exit-code`, `signal`, `timeout`, ….
     pub result: String,
-    /// `MainPID`, where there is one.
-    pub main_pid: Option<i32>,
-    /// `ControlGroup`, a path below the root of the hierarchy; empty while
-    /// nothing runs.
-    pub control_group: String,
     /// Whether a job for it waits or runs.
     pub job: bool,
 }
@@ -63,8 +58,6 @@ impl UnitState {
                 "ActiveState" => value.clone_into(&mut state.active),
                 "SubState" => value.clone_into(&mut state.sub),
                 "Result" => value.clone_into(&mut state.result),
-                "MainPID" => state.main_pid = value.parse().ok().filter(|&pid| pid > 0),
-                "ControlGroup" => value.clone_into(&mut state.control_group),
                 "Job" => state.job = !matches!(value, "" | "0"),
                 _ => {}
             }
@@ -138,8 +131,7 @@ impl Unit {
     pub fn state(&self, ctx: &Ctx) -> anyhow::Result<UnitState> {
         let show = Cmd::new("systemctl")
             .args(["show", "-p", "LoadState", "-p", "ActiveState"])
-            .args(["-p", "SubState", "-p", "Result", "-p", "MainPID"])
-            .args(["-p", "ControlGroup", "-p", "Job", "--"])
+            .args(["-p", "SubState", "-p", "Result", "-p", "Job", "--"])
             .arg(&self.name);
         match ctx.run(&show) {
             Ok(output) => Ok(UnitState::parse(&output.checked()?)),
@@ -318,11 +310,10 @@ mod tests {
     use super::*;
     use crate::exec::Output;
 
-    const UP: &str = "LoadState=loaded\nActiveState=active\nSubState=running\nResult=success\n\
-                      MainPID=42\nControlGroup=/system.slice/x.service\n";
-    const DOWN: &str = "LoadState=loaded\nActiveState=inactive\nSubState=dead\nMainPID=0\n";
+    const UP: &str = "LoadState=loaded\nActiveState=active\nSubState=running\nResult=success\n";
+    const DOWN: &str = "LoadState=loaded\nActiveState=inactive\nSubState=dead\n";
     const FAILED: &str =
-        "LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=exit-code\nMainPID=0\n";
+        "LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=exit-code\n";
     const QUEUED: &str = "LoadState=loaded\nActiveState=inactive\nSubState=dead\nJob=7\n";
     const STOPPING: &str = "LoadState=loaded\nActiveState=deactivating\nSubState=stop-sigterm\n";
 
