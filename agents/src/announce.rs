@@ -36,36 +36,62 @@ enum Operation {
     Reply = 2,
 }
 
-/// Announces `ip`, which is up on the interface called `nic`, once.
+/// Announces an address, as often as asked.
 ///
-/// Nothing is sent, and that is no error, where there are no neighbours to hear
-/// it: on the loopback interface and on point-to-point links.
-pub fn announce(nic: &str, ip: IpAddr) -> anyhow::Result<()> {
-    let links = Network::open()?.links()?;
-    let link = links
-        .iter()
-        .find(|link| link.called(nic))
-        .with_context(|| format!("announcing {ip}: no interface is called {nic}"))?;
-    announce_on(link, ip).with_context(|| format!("announcing {ip} on {nic}"))
+/// To be kept while there is something else to be done in a hurry: closing a
+/// packet socket waits for every processor to have noticed (`packet_release`),
+/// some ten milliseconds.
+#[derive(Debug)]
+pub struct Announcer {
+    ip: IpAddr,
+    /// None where there are no neighbours to hear anything: on the loopback
+    /// interface and on point-to-point links.
+    ethernet: Option<Ethernet>,
 }
 
-/// The same for an interface that was looked up before.
-pub fn announce_on(link: &Link, ip: IpAddr) -> anyhow::Result<()> {
-    if matches!(
-        link.hardware,
-        libc::ARPHRD_LOOPBACK | libc::ARPHRD_PPP | libc::ARPHRD_NONE
-    ) {
-        return Ok(());
+impl Announcer {
+    /// For `ip`, which is up on the interface called `nic`.
+    pub fn open(nic: &str, ip: IpAddr) -> anyhow::Result<Self> {
+        let links = Network::open()?.links()?;
+        let link = links
+            .iter()
+            .find(|link| link.called(nic))
+            .with_context(|| format!("no interface is called {nic}"))?;
+        Self::on(link, ip)
     }
-    let ethernet = Ethernet::open(link, None)?;
-    match ip {
-        IpAddr::V4(ip) => {
-            // Some hosts take notice of the one, some of the other.
-            ethernet.send(&arp(Operation::Request, ethernet.mac, ip, [0; 6], ip))?;
-            ethernet.send(&arp(Operation::Reply, ethernet.mac, ip, ethernet.mac, ip))
+
+    fn on(link: &Link, ip: IpAddr) -> anyhow::Result<Self> {
+        let deaf = matches!(
+            link.hardware,
+            libc::ARPHRD_LOOPBACK | libc::ARPHRD_PPP | libc::ARPHRD_NONE
+        );
+        let ethernet = if deaf {
+            None
+        } else {
+            Some(Ethernet::open(link, None)?)
+        };
+        Ok(Self { ip, ethernet })
+    }
+
+    /// Announces it once.
+    pub fn announce(&self) -> anyhow::Result<()> {
+        let Some(ethernet) = &self.ethernet else {
+            return Ok(());
+        };
+        match self.ip {
+            IpAddr::V4(ip) => {
+                // Some hosts take notice of the one, some of the other.
+                ethernet.send(&arp(Operation::Request, ethernet.mac, ip, [0; 6], ip))?;
+                ethernet.send(&arp(Operation::Reply, ethernet.mac, ip, ethernet.mac, ip))
+            }
+            IpAddr::V6(ip) => ethernet.send(&advertisement(ethernet.mac, ip)),
         }
-        IpAddr::V6(ip) => ethernet.send(&advertisement(ethernet.mac, ip)),
     }
+}
+
+/// Announces `ip`, which is up on this interface, once.
+pub fn announce_on(link: &Link, ip: IpAddr) -> anyhow::Result<()> {
+    Announcer::on(link, ip)?.announce()
 }
 
 /// A packet socket on one Ethernet interface. It leaves the interface's mode

@@ -20,7 +20,7 @@ use nix::sys::socket::{
     SockaddrIn6, SockaddrLike, bind, sendmmsg, setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
-use storhaug_agents::announce::announce;
+use storhaug_agents::announce::Announcer;
 
 use super::connection::Connection;
 use super::packet;
@@ -61,6 +61,7 @@ pub fn rounds(
     mut report: impl FnMut(anyhow::Result<Round>),
 ) {
     let began = Instant::now();
+    let announcer = Announcer::open(nic, vip);
     for (number, start) in ROUNDS.into_iter().enumerate() {
         match cancelled.recv_timeout(start.saturating_sub(began.elapsed())) {
             Err(RecvTimeoutError::Timeout) => {}
@@ -70,7 +71,11 @@ pub fn rounds(
         let round = Instant::now();
         // Without an announcement some clients do not hear the tickle, with it
         // all do; either way most hear it in the end.
-        if let Err(error) = announce(nic, vip) {
+        let announced = match &announcer {
+            Ok(announcer) => announcer.announce(),
+            Err(error) => Err(anyhow::anyhow!("{error:#}")),
+        };
+        if let Err(error) = announced {
             tracing::warn!("announcing {vip} on {nic}: {error:#}");
         }
         report(send(vip, clients).map(|(packets, unsent)| Round {

@@ -11,12 +11,13 @@ use storhaug_agents::exec::Host;
 
 use crate::lost::{Gone, Lost};
 
-/// How often the record is read at first: a fencing is seen within 100 ms.
-const OFTEN: Duration = Duration::from_millis(50);
-
-/// How long it is read often: what takes longer than this waits for an
-/// administrator.
-const SOON: Duration = Duration::from_secs(120);
+/// How often the record is read, by how long a node has been missing. Most are
+/// fenced within seconds, which is then seen within 100 ms; what takes longer
+/// than minutes waits for an administrator.
+const OFTEN: [(Duration, Duration); 2] = [
+    (Duration::from_secs(20), Duration::from_millis(25)),
+    (Duration::from_secs(180), Duration::from_millis(250)),
+];
 
 /// How often it is read after that.
 const SELDOM: Duration = Duration::from_secs(2);
@@ -37,11 +38,9 @@ pub fn start(sink: impl Fn(u32, Gone) + Send + 'static) -> anyhow::Result<Sender
                 let told = if missing.is_empty() {
                     receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
                 } else {
-                    receiver.recv_timeout(if began.elapsed() < SOON {
-                        OFTEN
-                    } else {
-                        SELDOM
-                    })
+                    let missed = began.elapsed();
+                    let often = OFTEN.iter().find(|(until, _)| missed < *until);
+                    receiver.recv_timeout(often.map_or(SELDOM, |(_, pause)| *pause))
                 };
                 match told {
                     Ok(now) => {
