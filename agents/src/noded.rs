@@ -124,3 +124,136 @@ fn daemon(ctx: &Ctx) -> Daemon {
 fn patience(ctx: &Ctx) -> Deadline {
     ctx.deadline.earlier(ANSWER)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+    use std::io::Write;
+    use std::os::unix::net::UnixListener;
+    use std::path::Path;
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+    use crate::daemon::{
+        Answer, Line, QUESTION_LIMIT, Question, Status, VERSION, decode, read_line,
+    };
+    use crate::exec::{Cmd, Output};
+    use crate::ocf::Code;
+
+    const UP: &str = "LoadState=loaded\nActiveState=active\nSubState=running\n";
+    const DOWN: &str = "LoadState=loaded\nActiveState=failed\nSubState=failed\n";
+
+    /// A daemon below `root`, and what it was asked.
+    fn daemon_below(root: &Path) -> Receiver<Question> {
+        let socket = root.join("run/storhaug/noded.sock");
+        std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+        let listener = UnixListener::bind(socket).unwrap();
+        let (asked, questions) = channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let deadline = Deadline::after(Duration::from_secs(10));
+                let line = read_line(&mut stream, QUESTION_LIMIT, deadline).unwrap();
+                let question: Question = decode(&line).unwrap().body;
+                let body = match &question {
+                    Question::Configure { .. } => Answer::Configured {},
+                    _ => Answer::Status(Box::new(Status {
+                        node: None,
+                        group: Vec::new(),
+                        quorate: false,
+                        reset_dead_peers: true,
+                        vips: Vec::new(),
+                        resets: Vec::new(),
+                    })),
+                };
+                asked.send(question).unwrap();
+                let mut line = serde_json::to_vec(&Line {
+                    version: VERSION,
+                    body,
+                })
+                .unwrap();
+                line.push(b'\n');
+                stream.write_all(&line).unwrap();
+            }
+        });
+        questions
+    }
+
+    /// Does something where systemd says this of the unit; returns also how
+    /// often systemd was asked.
+    fn act<T>(root: &Path, unit: &str, act: impl FnOnce(&Ctx) -> T) -> (T, usize) {
+        let asked = RefCell::new(0);
+        let systemd = |cmd: &Cmd| {
+            *asked.borrow_mut() += 1;
+            Ok(Output::exited(cmd, 0, unit, ""))
+        };
+        let environment = BTreeMap::new();
+        let result = act(&Ctx {
+            runner: &systemd,
+            root,
+            deadline: Deadline::after(Duration::from_secs(10)),
+            depth: 0,
+            probe: false,
+            instance: "noded",
+            node: None,
+            environment: &environment,
+        });
+        (result, asked.into_inner())
+    }
+
+    #[test]
+    fn a_daemon_that_answers_is_well_and_no_process_is_started_to_see_it() {
+        let root = tempfile::tempdir().unwrap();
+        let _questions = daemon_below(root.path());
+        let noded = Noded {
+            reset_dead_peers: true,
+        };
+        let (state, processes) = act(root.path(), UP, |ctx| noded.monitor(ctx));
+        assert_eq!((state.unwrap(), processes), (State::Running, 0));
+    }
+
+    #[test]
+    fn a_daemon_that_is_gone_is_stopped_and_one_that_hangs_has_failed() {
+        let root = tempfile::tempdir().unwrap();
+        let noded = Noded {
+            reset_dead_peers: true,
+        };
+        let (state, _) = act(root.path(), DOWN, |ctx| noded.monitor(ctx));
+        assert_eq!(state.unwrap(), State::NotRunning);
+        let (state, _) = act(root.path(), UP, |ctx| noded.monitor(ctx));
+        let failure = state.unwrap_err();
+        assert_eq!(failure.code, Code::ErrGeneric);
+        let reason = format!("{:#}", failure.error);
+        assert!(reason.contains("does not answer"), "{reason}");
+    }
+
+    #[test]
+    fn a_start_tells_the_daemon_its_parameters_and_a_reload_the_new_ones() {
+        let root = tempfile::tempdir().unwrap();
+        let questions = daemon_below(root.path());
+        let configured = || {
+            let configure = |question| match question {
+                Question::Configure { reset_dead_peers } => Some(reset_dead_peers),
+                _ => None,
+            };
+            questions.try_iter().find_map(configure)
+        };
+        let (result, _) = act(root.path(), UP, |ctx| {
+            Noded {
+                reset_dead_peers: false,
+            }
+            .start(ctx)
+        });
+        result.unwrap();
+        assert_eq!(configured(), Some(false));
+        let (result, _) = act(root.path(), UP, |ctx| {
+            Noded {
+                reset_dead_peers: true,
+            }
+            .reload_agent(ctx)
+        });
+        result.unwrap();
+        assert_eq!(configured(), Some(true));
+    }
+}
