@@ -59,7 +59,8 @@ impl Cluster {
     pub fn set_up(&self) -> Result<()> {
         self.run(self.first(), "storhaug setup")?;
         self.settled()?;
-        self.lab.snapshot()
+        self.lab.snapshot()?;
+        self.settled()
     }
 
     /// Back to the moment after the setup.
@@ -360,17 +361,18 @@ impl Cluster {
     /// What to read first when a story has failed.
     pub fn summary(&self) -> String {
         let mut text = String::new();
+        let mut tell = |node: &str, command: &str| {
+            let said = self.exec(node, command).and_then(Output::checked);
+            text += &format!("{node}: {command}\n");
+            text += &said.unwrap_or_else(|error| format!("{error:#}\n"));
+        };
+        tell(self.last(), "crm_mon -1 -rfn");
         for node in &self.nodes {
-            let seen = self.exec(node, "crm_mon -1 -rfn").map_or_else(
-                |error| format!("{error:#}\n"),
-                |output| output.stdout() + &output.stderr(),
-            );
-            text += &format!("{node}:\n{seen}");
-            let said = self.exec(
+            tell(
                 node,
-                "journalctl -q -o short-precise -n 40 -p notice --no-pager",
+                "journalctl -q -n 15 --no-pager -t pacemaker-controld -t pacemaker-execd",
             );
-            text += &said.map_or_else(|error| format!("{error:#}\n"), |output| output.stdout());
+            tell(node, "journalctl -q -n 15 --no-pager --grep storhaug");
         }
         text
     }

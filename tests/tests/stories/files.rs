@@ -78,16 +78,25 @@ pub fn bad_input(c: &Cluster) -> Result<()> {
     );
     c.run(node, "chmod 0644 /etc/storhaug/hacluster.password")?;
     refused(&good, &["hacluster.password", "0600"])?;
-    c.run(node, "rm /etc/storhaug/hacluster.password")?;
-    refused(&good, &["hacluster.password"])
+    c.run(
+        node,
+        "mv /etc/storhaug/hacluster.password /etc/storhaug/away",
+    )?;
+    refused(&good, &["hacluster.password"])?;
+    c.run(
+        node,
+        "mv /etc/storhaug/away /etc/storhaug/hacluster.password",
+    )?;
+    c.run(node, "chmod 0600 /etc/storhaug/hacluster.password")
+        .map(drop)
 }
 
 /// A cluster of another name is already there: it is somebody else's.
 pub fn another_name(c: &Cluster) -> Result<()> {
-    let epoch = c.epoch()?;
+    let (epoch, good) = (c.epoch()?, c.conf()?);
     c.edit_conf("name = \"lab\"", "name = \"other\"")?;
     let said = c.refused(c.first(), "storhaug setup")?;
     ensure!(said.contains("other") && said.contains("lab"), "{said}");
     ensure!(c.epoch()? == epoch, "the CIB changed");
-    Ok(())
+    c.write_conf(&good)
 }

@@ -17,7 +17,17 @@ use crate::cluster::{Cluster, say};
 pub struct Story {
     name: &'static str,
     everywhere: bool,
+    leaves: Leaves,
     tell: fn(&Cluster) -> Result<()>,
+}
+
+/// How a story that passes leaves the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaves {
+    /// The next story may begin right away.
+    AsFound,
+    /// The lab's disks are brought back first.
+    Changed,
 }
 
 impl Story {
@@ -26,6 +36,7 @@ impl Story {
         Self {
             name,
             everywhere: true,
+            leaves: Leaves::Changed,
             tell,
         }
     }
@@ -35,7 +46,16 @@ impl Story {
         Self {
             name,
             everywhere: false,
+            leaves: Leaves::Changed,
             tell,
+        }
+    }
+
+    /// The story leaves the cluster as it has found it.
+    pub const fn harmless(self) -> Self {
+        Self {
+            leaves: Leaves::AsFound,
+            ..self
         }
     }
 }
@@ -143,15 +163,22 @@ fn tell(
         "{release}: lab up and set up in {:.0} s",
         begun.elapsed().as_secs_f64()
     ));
+    let mut left = Leaves::AsFound;
     for story in stories {
         let begun = Instant::now();
-        let told = cluster
-            .restore()
-            .context("bringing the lab back")
-            .and_then(|()| {
-                catch_unwind(AssertUnwindSafe(|| (story.tell)(&cluster)))
-                    .unwrap_or_else(|_| Err(anyhow!("the story panicked")))
-            });
+        let ready = match left {
+            Leaves::AsFound => Ok(()),
+            Leaves::Changed => cluster.restore().context("bringing the lab back"),
+        };
+        let told = ready.and_then(|()| {
+            catch_unwind(AssertUnwindSafe(|| (story.tell)(&cluster)))
+                .unwrap_or_else(|_| Err(anyhow!("the story panicked")))
+        });
+        left = if told.is_ok() {
+            story.leaves
+        } else {
+            Leaves::Changed
+        };
         let took = begun.elapsed().as_secs_f64();
         let outcome = if told.is_ok() { "passed" } else { "FAILED" };
         say(&format!(
