@@ -83,15 +83,15 @@ fn tell<W: Write>(lab: &Lab, tale: &mut Tale<'_, W>) -> Result<()> {
         Ok(writer.first_after(crash + Duration::from_secs(1)))
     })?;
     tale.say("the client writes again")?;
-    wait::until_true("the fenced node has power", FAILOVER, || {
+    wait::until_true("the node has power again", FAILOVER, || {
         Ok(lab.power(&holder)? == Power::On)
     })?;
+    tale.say(&format!("{holder} was fenced, and boots"))?;
+    lab.settle(&lab.vips(), RETURN)?;
     ensure!(
         lab.boots(&holder)? == boots + 1,
         "{holder} was powered on more than once"
     );
-    tale.say(&format!("{holder} was fenced, and boots"))?;
-    lab.settle(&lab.vips(), RETURN)?;
     tale.say(&format!(
         "{holder} is back, and everything runs where it should"
     ))?;

@@ -242,11 +242,10 @@ impl Cluster {
     /// was made from.
     pub fn configuration(&self) -> Result<String> {
         let text = self.run(self.first(), "cibadmin --query --scope=configuration")?;
-        Ok(text
+        let lines = text
             .lines()
-            .filter(|line| !line.contains("storhaug-applied"))
-            .collect::<Vec<_>>()
-            .join("\n"))
+            .filter(|line| !line.contains("id=\"storhaug-configuration-"));
+        Ok(lines.collect::<Vec<_>>().join("\n"))
     }
 
     /// The CIB's number of configuration changes.

@@ -77,7 +77,7 @@ pub fn bad_input(c: &Cluster) -> Result<()> {
         "a value was executed"
     );
     c.run(node, "chmod 0644 /etc/storhaug/hacluster.password")?;
-    refused(&good, &["hacluster.password", "0600"])?;
+    refused(&good, &["hacluster.password", "chmod 600"])?;
     c.run(
         node,
         "mv /etc/storhaug/hacluster.password /etc/storhaug/away",
