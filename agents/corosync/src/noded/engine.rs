@@ -7,6 +7,7 @@
 //! every node.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -241,11 +242,14 @@ impl Engine {
                 None if spokesman => {
                     let mut connections = entry.live();
                     connections.extend(entry.inherited());
-                    messages.extend(connections.chunks(CONNECTIONS_LIMIT).map(|chunk| Message {
+                    let mut parts = connections.chunks(CONNECTIONS_LIMIT);
+                    // At least once: its last holder may be the one who joined.
+                    let first = parts.next().unwrap_or_default();
+                    messages.extend(iter::once(first).chain(parts).map(|part| Message {
                         vip: *vip,
                         body: Body::Orphan {
                             holder: entry.previous,
-                            connections: chunk.to_vec(),
+                            connections: part.to_vec(),
                         },
                     }));
                 }
@@ -579,6 +583,15 @@ mod tests {
         cluster.listed(1, &[2, 3]);
         assert!(cluster.tickled(1).contains(&1), "not known to be well");
         assert!(!cluster.tickled(1).contains(&2), "well");
+    }
+
+    #[test]
+    fn so_does_one_whose_address_has_no_clients() {
+        let mut cluster = Cluster::new(&[1, 2]);
+        cluster.hold(1);
+        cluster.leave(1);
+        cluster.join(1);
+        assert_eq!([1, 2].map(|node| cluster.holder(node)), [Some(1); 2]);
     }
 
     #[test]
