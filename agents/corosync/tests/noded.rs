@@ -62,6 +62,29 @@ fn clients_waiting_for_a_crashed_node_are_reset_by_the_next() {
 }
 
 #[test]
+fn clients_behind_a_firewall_are_reset_as_well() {
+    let mut net = Net::cluster(2);
+    net.client.guard();
+    for address in [V4, V6] {
+        net.nodes[0].take_over(address);
+    }
+    let _listeners = ["10.99.0.100:445", "[fd99::100]:445"].map(|at| net.nodes[0].listen(at));
+    let mut clients = net.client.connect("10.99.0.100:445", 40);
+    clients.extend(net.client.connect("[fd99::100]:445", 40));
+    for address in [V4, V6] {
+        net.nodes[1].until_known(vip(address), 40);
+    }
+    net.crash(1);
+    for address in [V4, V6] {
+        assert_eq!(net.nodes[1].take_over(address), 40);
+    }
+    // A single variant would reach one in four.
+    for client in &mut clients {
+        assert_eq!(end(client, ROUNDS), Some(ErrorKind::ConnectionReset));
+    }
+}
+
+#[test]
 fn without_a_tickle_a_client_waits_for_ever() {
     let mut net = Net::cluster(2);
     net.nodes[0].take_over(V4);
