@@ -12,6 +12,9 @@ use storhaug_lab::Lab;
 
 use crate::cluster::{Cluster, say};
 
+/// Held while stories are told: their labs have fixed names, on this machine.
+const LOCK: &str = "/run/storhaug-stories.lock";
+
 /// One story and where it is told.
 #[derive(Debug)]
 pub struct Story {
@@ -90,7 +93,7 @@ pub fn run(stories: &[Story], arguments: &Arguments) -> Result<usize> {
     }
     let results = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stories");
     fs::create_dir_all(&results).with_context(|| format!("creating {}", results.display()))?;
-    let lock = File::create(results.join("lock")).context("creating the lock of the stories")?;
+    let lock = File::create(LOCK).with_context(|| format!("creating {LOCK}"))?;
     let _lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
         .map_err(|(_, error)| anyhow!("another run of the stories is under way: {error}"))?;
 
