@@ -140,6 +140,13 @@ impl Cluster {
         self.lab.settle(&self.vips, SETTLED)
     }
 
+    /// Has the cluster forget the failures that a story brought about, so that
+    /// they do not count in the next one, and waits until all is whole.
+    pub fn forgiven(&self) -> Result<()> {
+        self.run(self.first(), "crm_resource --cleanup")?;
+        self.settled()
+    }
+
     /// The node that holds an address, which has to be somewhere.
     pub fn holder(&self, vip: IpAddr) -> Result<String> {
         self.lab

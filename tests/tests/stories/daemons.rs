@@ -18,7 +18,7 @@ pub fn killed(c: &Cluster) -> Result<()> {
             Ok(now != before && now != "0")
         })?;
         c.until(60, "the address serves", || Ok(c.serves(vip)))?;
-        c.settled()?;
+        c.forgiven()?;
     }
     Ok(())
 }
@@ -34,7 +34,7 @@ pub fn frozen_ctdbd(c: &Cluster) -> Result<()> {
         Ok(c.main_pid(&holder, "ctdbd")? != frozen)
     })?;
     c.until(60, "the address serves", || Ok(c.serves(vip)))?;
-    c.settled()
+    c.forgiven()
 }
 
 /// A daemon whose binary is gone cannot come back: its node's addresses are
@@ -52,8 +52,7 @@ pub fn gone(c: &Cluster) -> Result<()> {
             || Ok(c.all_left(&holder)? && c.serves(vip)),
         )?;
         c.run(&holder, &format!("mv {binary}.away {binary}"))?;
-        c.run(&holder, "crm_resource --cleanup")?;
-        c.settled()?;
+        c.forgiven()?;
     }
     Ok(())
 }
@@ -74,8 +73,7 @@ pub fn winbindd(c: &Cluster) -> Result<()> {
             .any(|failure| failure.contains("winbindd")))
     })?;
     c.run(&holder, "mv /usr/sbin/winbindd.away /usr/sbin/winbindd")?;
-    c.run(&holder, "crm_resource --cleanup")?;
-    c.settled()?;
+    c.forgiven()?;
     let writes = session.finish()?;
     ensure!(writes > 10, "only {writes} writes over the session");
     ensure!(c.holders()? == before, "an address moved");
@@ -94,5 +92,5 @@ pub fn unmounted(c: &Cluster) -> Result<()> {
     c.until(60, "the file is read through the address", || {
         Ok(c.download(vip, "mounted.dat")? == "before")
     })?;
-    c.settled()
+    c.forgiven()
 }

@@ -65,7 +65,7 @@ pub fn returning(c: &Cluster) -> Result<()> {
 pub fn reboot(c: &Cluster) -> Result<()> {
     let vip = c.vips[0];
     let holder = c.holder(vip)?;
-    let boots = c.lab.boots(&holder)?;
+    let (boots, fencings) = (c.lab.boots(&holder)?, c.fencings(&holder)?);
     let watch = Watch::start(c)?;
     c.run(&holder, "systemctl reboot --no-block")?;
     c.until(60, "the address is on another node", || {
@@ -79,7 +79,7 @@ pub fn reboot(c: &Cluster) -> Result<()> {
         c.lab.boots(&holder)? == boots + 1,
         "{holder} was powered on more than once"
     );
-    ensure!(c.fencings(&holder)? == 0, "{holder} was fenced");
+    ensure!(c.fencings(&holder)? == fencings, "{holder} was fenced");
     for (vip, away) in watch.finish()? {
         c.note(&format!("{vip} was away for {away:.2} s"));
         ensure!(away <= 5.0, "{vip} was away for {away:.2} s");

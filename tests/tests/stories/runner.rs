@@ -24,12 +24,13 @@ pub struct Story {
     tell: fn(&Cluster) -> Result<()>,
 }
 
-/// How a story that passes leaves the cluster.
+/// How a story that passes leaves the cluster. After one that fails nobody
+/// knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leaves {
-    /// The next story may begin right away.
-    AsFound,
-    /// The lab's disks are brought back first.
+    /// Whole, and configured as it was: the next story goes on from there.
+    Whole,
+    /// Configured otherwise: the lab's disks are brought back.
     Changed,
 }
 
@@ -39,7 +40,7 @@ impl Story {
         Self {
             name,
             everywhere: true,
-            leaves: Leaves::Changed,
+            leaves: Leaves::Whole,
             tell,
         }
     }
@@ -49,15 +50,15 @@ impl Story {
         Self {
             name,
             everywhere: false,
-            leaves: Leaves::Changed,
+            leaves: Leaves::Whole,
             tell,
         }
     }
 
-    /// The story leaves the cluster as it has found it.
-    pub const fn harmless(self) -> Self {
+    /// The story leaves another configuration behind.
+    pub const fn changing(self) -> Self {
         Self {
-            leaves: Leaves::AsFound,
+            leaves: Leaves::Changed,
             ..self
         }
     }
@@ -166,11 +167,11 @@ fn tell(
         "{release}: lab up and set up in {:.0} s",
         begun.elapsed().as_secs_f64()
     ));
-    let mut left = Leaves::AsFound;
+    let mut left = Leaves::Whole;
     for story in stories {
         let begun = Instant::now();
         let ready = match left {
-            Leaves::AsFound => Ok(()),
+            Leaves::Whole => Ok(()),
             Leaves::Changed => cluster.restore().context("bringing the lab back"),
         };
         let told = ready.and_then(|()| {
