@@ -15,9 +15,9 @@ use crate::xml::Element;
 /// controller that is being elected they wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// `cibadmin`'s exit codes for a patch that does not fit the version of the
-/// CIB: old data (103 in `crm_error -X`), and a difference that does not apply.
-const OUTDATED: [i32; 3] = [103, 104, 76];
+/// `cibadmin`'s exit code for a difference that was made from another version
+/// of the CIB (`CRM_EX_OLD`; the same in Pacemaker 2.1 and 3.0).
+const OUTDATED: i32 = 103;
 
 /// The whole CIB.
 ///
@@ -87,7 +87,7 @@ pub fn push(runner: &dyn Runner, before: &Element, after: &Element) -> anyhow::R
         return Ok(Push::Done);
     }
     match output.code() {
-        Some(code) if OUTDATED.contains(&code) => Ok(Push::Outdated),
+        Some(OUTDATED) => Ok(Push::Outdated),
         _ => bail!(
             "changing the cluster's configuration: {}",
             output.complaint()

@@ -6,8 +6,6 @@
 //! of all nodes, made so that any single failure leaves the load within one,
 //! and any double failure as even as the orders chosen so far allow.
 
-use std::collections::BTreeMap;
-
 use crate::cluster::{Cluster, Placement};
 
 /// A node and the score an address has for it; higher is better.
@@ -106,26 +104,6 @@ fn sets(nodes: usize, size: usize) -> Vec<Vec<usize>> {
             .flat_map(|a| (a + 1..nodes).map(move |b| vec![a, b]))
             .collect(),
     }
-}
-
-/// How many addresses each node carries once `lost` are gone, where addresses
-/// follow their orders; what `plan` shows and the tests demand.
-pub fn loads<'a>(
-    preferences: &'a [Vec<Preference<'a>>],
-    nodes: &[&'a str],
-    lost: &[&str],
-) -> BTreeMap<&'a str, usize> {
-    let mut loads: BTreeMap<&str, usize> = nodes
-        .iter()
-        .filter(|node| !lost.contains(node))
-        .map(|&node| (node, 0))
-        .collect();
-    for order in preferences {
-        if let Some((node, _)) = order.iter().find(|(node, _)| !lost.contains(node)) {
-            *loads.entry(node).or_default() += 1;
-        }
-    }
-    loads
 }
 
 #[cfg(test)]

@@ -25,8 +25,9 @@ const STOPPING: Duration = Duration::from_secs(300);
 /// How long a cluster that did not run may take to answer.
 const STARTING: Duration = Duration::from_secs(120);
 
-/// How often a push is tried again when somebody else was faster.
-const PUSHES: usize = 10;
+/// How often a push is tried again when somebody else was faster. Every result
+/// of every monitor is a change of the CIB, too.
+const PUSHES: usize = 50;
 
 /// Takes everything of ours away.
 ///
