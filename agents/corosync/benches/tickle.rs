@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{SysconfVar, sysconf};
 use serde_json::{Value, json};
+use storhaug_agents::deadline::{Deadline, until};
 
-use net::{Host, Net, ip, soon, wait};
+use net::{Host, Net, OFTEN, SOON, ip, soon, wait};
 
 #[path = "../tests/net/mod.rs"]
 mod net;
@@ -96,7 +97,14 @@ fn measure(number: usize) -> Value {
                 .spawn(&program, &[CLIENTS, &address, &count.to_string()]),
         );
     }
-    second.until_known(ip(VIP), number);
+    // They take a while to be made.
+    until(
+        Deadline::after(10 * SOON),
+        OFTEN,
+        "every connection to be known",
+        || Ok((second.known(ip(VIP)).clients == number).then_some(())),
+    )
+    .unwrap();
 
     let before = cpu(first);
     let quiet = Instant::now();

@@ -35,7 +35,7 @@ type Job = Box<dyn FnOnce() + Send>;
 pub const SOON: Duration = Duration::from_secs(30);
 
 /// How often a condition is looked at.
-const OFTEN: Duration = Duration::from_millis(5);
+pub const OFTEN: Duration = Duration::from_millis(5);
 
 /// A thread in namespaces of its own, and what runs there.
 #[derive(Debug)]
