@@ -163,8 +163,12 @@ impl Kernel {
     /// Destroys these sockets: who uses one gets `ECONNABORTED`, and the other
     /// end a reset, if this host still has the address to send it from. Returns
     /// how many were still there.
+    ///
+    /// # Errors
+    /// The kernel destroys none of them: it may have been built without
+    /// `CONFIG_INET_DIAG_DESTROY`.
     pub fn destroy(&mut self, sockets: &[Socket]) -> anyhow::Result<usize> {
-        let mut destroyed = 0;
+        let mut toll = Toll::default();
         for batch in sockets.chunks(BATCH) {
             let first = self.sequence + 1;
             let mut requests = Vec::with_capacity(batch.len() * (HEADER + 8 + ID));
@@ -186,15 +190,11 @@ impl Kernel {
                         continue;
                     }
                     missing = missing.saturating_sub(1);
-                    match reply.error()? {
-                        Errno::UnknownErrno => destroyed += 1,
-                        Errno::ENOENT => {}
-                        error => return Err(error).context("destroying TCP sockets"),
-                    }
+                    toll.count(reply.error()?);
                 }
             }
         }
-        Ok(destroyed)
+        toll.total().context("destroying TCP sockets")
     }
 
     /// Destroys every connected socket whose `end` is one of `addresses`.
@@ -219,6 +219,32 @@ impl Kernel {
                 Err(Errno::EINTR) => {}
                 Err(error) => return Err(error).context("reading from sock_diag"),
             }
+        }
+    }
+}
+
+/// What became of sockets that were to be destroyed.
+#[derive(Debug, Default)]
+struct Toll {
+    destroyed: usize,
+    refused: Option<Errno>,
+}
+
+impl Toll {
+    /// What the kernel answered for one of them. One that refuses must not save
+    /// the others: before Linux 6.0 none in TIME-WAIT is destroyed.
+    fn count(&mut self, answer: Errno) {
+        match answer {
+            Errno::UnknownErrno => self.destroyed += 1,
+            Errno::ENOENT => {}
+            error => self.refused = Some(error),
+        }
+    }
+
+    fn total(self) -> Result<usize, Errno> {
+        match self.refused {
+            Some(error) if self.destroyed == 0 => Err(error),
+            _ => Ok(self.destroyed),
         }
     }
 }
@@ -420,6 +446,19 @@ mod tests {
                 let _ = reply.error();
             }
         }
+    }
+
+    #[test]
+    fn a_socket_that_cannot_be_destroyed_does_not_save_the_others() {
+        let total = |answers: &[Errno]| {
+            let mut toll = Toll::default();
+            answers.iter().for_each(|answer| toll.count(*answer));
+            toll.total()
+        };
+        let (done, gone, refused) = (Errno::UnknownErrno, Errno::ENOENT, Errno::EOPNOTSUPP);
+        assert_eq!(total(&[done, refused, gone, done]), Ok(2));
+        assert_eq!(total(&[gone]), Ok(0));
+        assert_eq!(total(&[refused, gone]), Err(refused));
     }
 
     #[test]
