@@ -126,10 +126,10 @@ impl Engine {
     /// The agent says that it has removed the address.
     pub fn release(&mut self, vip: IpAddr, ticket: Ticket, now: Instant) {
         self.outputs.push(Output::Hush(vip));
-        let holds = self.holds(vip);
+        let ours = self.held.remove(&vip) && self.holds(vip);
         if let Some((_, tickets)) = self.releasing.get_mut(&vip) {
             tickets.push(ticket);
-        } else if self.held.remove(&vip) && holds {
+        } else if ours {
             self.releasing.insert(vip, (now, vec![ticket]));
             self.outputs.push(Output::ListFinally(vip));
         } else {
@@ -284,6 +284,10 @@ impl Engine {
                 self.table.entry(vip).release(from, now);
                 if from == me {
                     self.released(vip);
+                    if self.held.contains(&vip) {
+                        // Taken again before this message came back.
+                        self.outputs.push(Output::Look(vip));
+                    }
                 }
             }
             Body::Update {
@@ -610,6 +614,40 @@ mod tests {
         );
         cluster.hold(2);
         assert_eq!(cluster.tickled(2), [1, 2].into());
+    }
+
+    #[test]
+    fn an_address_that_is_taken_again_during_its_release_is_held() {
+        let mut cluster = Cluster::new(&[1, 2]);
+        cluster.hold(1);
+        let now = cluster.now;
+        let engine = cluster.engine(1);
+        engine.release(VIP, Ticket(7), now);
+        engine.final_list(VIP, &connections(&[1]), now);
+        engine.hold(VIP, Ticket(8), 5, now);
+        cluster.settle();
+        assert_eq!([1, 2].map(|node| cluster.holder(node)), [Some(1); 2]);
+        cluster.listed(1, &[1, 2]);
+        assert_eq!(cluster.clients(2), 2);
+    }
+
+    #[test]
+    fn an_address_that_is_released_twice_during_one_release_is_not_held() {
+        let mut cluster = Cluster::new(&[1, 2]);
+        cluster.hold(1);
+        let now = cluster.now;
+        let engine = cluster.engine(1);
+        engine.release(VIP, Ticket(7), now);
+        engine.final_list(VIP, &connections(&[1]), now);
+        engine.hold(VIP, Ticket(8), 5, now);
+        engine.release(VIP, Ticket(9), now);
+        cluster.settle();
+        assert_eq!([1, 2].map(|node| cluster.holder(node)), [None; 2]);
+        for ticket in [7, 9] {
+            let ticket = Some(Ticket(ticket));
+            let swept = (1, Output::Sweep { vip: VIP, ticket });
+            assert!(cluster.wanted.contains(&swept), "{ticket:?}");
+        }
     }
 
     #[test]
