@@ -314,6 +314,33 @@ fn nonsense_at_the_door_is_refused_and_harms_nobody() {
 }
 
 #[test]
+fn an_address_that_is_elsewhere_is_neither_held_nor_announced() {
+    let net = Net::cluster(2);
+    let (first, second) = (&net.nodes[0], &net.nodes[1]);
+    first.take_over(V4);
+    first.remove(V4);
+    // Without a daemon's help, which would tell the first one's.
+    second.add(V4);
+    let _listener = second.listen("10.99.0.100:445");
+    net.client.command("ip neigh flush dev eth0");
+    let mut client = net.client.connect("10.99.0.100:445", 1);
+
+    // Not to be believed either: a monitor that was overtaken by the stop.
+    let error = first.daemon().hold(vip(V4), soon()).unwrap_err();
+    assert!(
+        format!("{error:#}").contains("not on this node"),
+        "{error:#}"
+    );
+
+    // The time of the first one's other rounds.
+    assert_eq!(end(&mut client[0], Duration::from_secs(3)), None);
+    let link = second.command("ip -br link show dev eth0");
+    let mac = link.split_whitespace().nth(2).unwrap();
+    let neighbour = net.client.command("ip neigh show to 10.99.0.100");
+    assert!(neighbour.contains(mac), "{mac}: {neighbour}");
+}
+
+#[test]
 fn an_address_that_moved_without_a_word_leaves_no_sockets() {
     let net = Net::cluster(2);
     net.nodes[0].take_over(V4);

@@ -211,6 +211,7 @@ impl Daemon {
                 if self.me.take().is_some() {
                     tracing::warn!("Corosync is gone: {reason}");
                     self.peers.members(false, &BTreeSet::new());
+                    self.watch_over_the_missing();
                 } else {
                     tracing::debug!("Corosync is not there: {reason}");
                 }
@@ -243,7 +244,7 @@ impl Daemon {
 
     fn asked(&mut self, question: Question, ticket: Ticket, now: Instant) {
         match question {
-            Question::Hold { vip } => self.engine.hold(vip.to_canonical(), ticket, wall(), now),
+            Question::Hold { vip } => self.hold(vip.to_canonical(), ticket, now),
             Question::Tickle { vip, nic } => self.engine.tickle(vip.to_canonical(), nic, ticket),
             Question::Release { vip } => self.engine.release(vip.to_canonical(), ticket, now),
             Question::Known { vip } => {
@@ -267,6 +268,18 @@ impl Daemon {
                 self.answer(ticket, Answer::Status(Box::new(status)));
             }
         }
+    }
+
+    /// The agent says that this node has the address. It is looked at, because
+    /// a monitor may say so that was overtaken by the stop, and by the start on
+    /// another node.
+    fn hold(&mut self, vip: IpAddr, ticket: Ticket, now: Instant) {
+        let reason = match here(vip) {
+            Ok(true) => return self.engine.hold(vip, ticket, wall(), now),
+            Ok(false) => format!("{vip} is not on this node"),
+            Err(error) => format!("looking for {vip}: {error:#}"),
+        };
+        self.answer(ticket, Answer::Refused { reason });
     }
 
     fn watch_over_the_missing(&self) {

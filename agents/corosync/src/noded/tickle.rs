@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType, SockaddrIn,
@@ -23,7 +23,7 @@ use nix::sys::time::TimeVal;
 use storhaug_agents::announce::Announcer;
 
 use super::connection::Connection;
-use super::packet;
+use super::{here, packet};
 
 /// When each round begins, after the first.
 const ROUNDS: [Duration; 3] = [
@@ -52,7 +52,8 @@ pub struct Round {
 }
 
 /// Sends all rounds to `clients` of `vip`, which is up on `nic`, and reports
-/// each. Ends early when the other end of `cancelled` is dropped.
+/// each. Ends early when the address is not on this node any more, or when the
+/// other end of `cancelled` is dropped; the first round is reported in any case.
 pub fn rounds(
     vip: IpAddr,
     nic: &str,
@@ -63,10 +64,17 @@ pub fn rounds(
     let began = Instant::now();
     let announcer = Announcer::open(nic, vip);
     for (number, start) in ROUNDS.into_iter().enumerate() {
-        match cancelled.recv_timeout(start.saturating_sub(began.elapsed())) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-            Ok(never) => match never {},
+        let pause = start.saturating_sub(began.elapsed());
+        // Not before the first: somebody waits for what becomes of it.
+        if number > 0 && cancelled.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
+            return;
+        }
+        // An announcement of an address that has left takes it from its new
+        // owner.
+        match here(vip) {
+            Ok(true) => {}
+            Ok(false) => return report(Err(anyhow!("it is not on this node"))),
+            Err(error) => return report(Err(error)),
         }
         let round = Instant::now();
         // Without an announcement some clients do not hear the tickle, with it
