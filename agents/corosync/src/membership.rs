@@ -11,7 +11,16 @@ use std::{
 use anyhow::{Context, bail};
 use rust_corosync::{CsError, DispatchFlags, NodeId, TrackFlags, cmap, cpg, quorum};
 
+use storhaug_agents::deadline::{Deadline, until};
+
 use crate::lock::Member;
+
+/// How long Corosync may refuse to let this process join a group. The members
+/// agree within milliseconds, once they have found each other.
+const JOINING: Duration = Duration::from_secs(5);
+
+/// How soon it is asked again.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Something that Corosync told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,8 +83,8 @@ impl std::fmt::Debug for Membership {
 }
 
 impl Membership {
-    /// Connects to this node's Corosync. Quorum is told by the first
-    /// [`Membership::changes`].
+    /// Connects to this node's Corosync. From now on, [`Membership::changes`]
+    /// tells when quorum is lost or gained.
     ///
     /// # Errors
     /// Corosync does not run here.
@@ -113,9 +122,21 @@ impl Membership {
     /// Joins a group.
     ///
     /// # Errors
-    /// Corosync is gone.
+    /// Corosync is gone, or does not let anybody in for some seconds.
     pub fn join(&self, group: &str) -> anyhow::Result<()> {
-        cpg::join(&self.cpg, group).with_context(|| format!("joining the group {group}"))
+        // While the members agree on who they are, which is just when a lock
+        // is sought, Corosync wants to be asked again (CS_ERR_TRY_AGAIN).
+        let joined = until(
+            Deadline::after(JOINING),
+            AGAIN,
+            "Corosync's members to agree",
+            || match cpg::join(&self.cpg, group) {
+                Ok(()) => Ok(Some(())),
+                Err(CsError::CsErrTryAgain) => Ok(None),
+                Err(error) => Err(error.into()),
+            },
+        );
+        joined.with_context(|| format!("joining the group {group}"))
     }
 
     /// Sends a message to the group, in agreed order; it comes back here too.
