@@ -11,6 +11,9 @@ use crate::cluster::Failover;
 /// Where Corosync is configured.
 pub const PATH: &str = "/etc/corosync/corosync.conf";
 
+/// The key of the cluster, which pcs hands out before the configuration.
+pub const KEY: &str = "/etc/corosync/authkey";
+
 /// What of `corosync.conf` matters here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Corosync {

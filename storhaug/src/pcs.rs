@@ -13,7 +13,7 @@ use crate::config::Secret;
 use crate::corosync::Totem;
 
 /// How long a call may take: it starts a cluster on every node.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The user whose password opens pcsd.
 const USER: &str = "hacluster";
@@ -24,7 +24,7 @@ pub fn host_auth(cluster: &Cluster, password: &Secret) -> Cmd {
     Cmd::new("pcs")
         .args(["host", "auth"])
         .args(members(cluster))
-        .args(["-u", USER])
+        .args(["-u", USER, "--request-timeout=120"])
         .stdin(format!("{}\n", password.expose()))
 }
 

@@ -13,7 +13,7 @@ use storhaug_agents::deadline::{Deadline, until};
 use crate::agreement;
 use crate::cluster::{Cluster, Fencing};
 use crate::config::{Loaded, Secret};
-use crate::corosync::Corosync;
+use crate::corosync::{self, Corosync};
 use crate::desired::{self, Kind};
 use crate::machine::{Machine, facts};
 use crate::pacemaker::{self, Push};
@@ -29,7 +29,7 @@ use crate::state::State;
 const EVERY: Duration = Duration::from_millis(500);
 
 /// How long the members may take to find each other.
-const JOINING: Duration = Duration::from_secs(120);
+const JOINING: Duration = Duration::from_secs(180);
 
 /// How long the resources may take altogether.
 const SETTLING: Duration = Duration::from_secs(600);
@@ -156,38 +156,81 @@ impl Setup<'_> {
     }
 
     /// Makes and starts the cluster. A mark on this machine says, to a later
-    /// run, that what an interrupted call has left on other nodes is ours.
+    /// run, since when a call may have left something half made; it stays
+    /// until the members have met.
     fn create(&self, progress: &mut Progress) -> anyhow::Result<()> {
         let mark = self.mark();
-        let interrupted =
-            std::fs::read_to_string(&mark).is_ok_and(|name| name == self.cluster.name);
-        if let Some(directory) = mark.parent() {
-            std::fs::create_dir_all(directory)
-                .with_context(|| format!("making {}", directory.display()))?;
+        if !self.marked() {
+            if let Some(directory) = mark.parent() {
+                std::fs::create_dir_all(directory)
+                    .with_context(|| format!("making {}", directory.display()))?;
+            }
+            std::fs::write(&mark, &self.cluster.name)
+                .with_context(|| format!("writing {}", mark.display()))?;
         }
-        std::fs::write(&mark, &self.cluster.name)
-            .with_context(|| format!("writing {}", mark.display()))?;
         let names: Vec<&str> = self
             .cluster
             .nodes
             .iter()
             .map(|node| node.name.as_str())
             .collect();
+        let names = names.join(", ");
         progress.begin(&format!(
-            "making the cluster {} of {}",
-            self.cluster.name,
-            names.join(", ")
+            "making the cluster {} of {names}",
+            self.cluster.name
         ));
-        let mut result = self.pcs(&pcs::setup(self.cluster, Retry::No));
-        if result.is_err() && interrupted {
-            result = self.pcs(&pcs::setup(self.cluster, Retry::Interrupted));
+        let Err(error) = self.pcs(&pcs::setup(self.cluster, Retry::No)) else {
+            return Ok(());
+        };
+        progress.warn(&format!("{error:#}"));
+        progress.begin("trying once more");
+        let retry = self.retry();
+        let result = self.pcs(&pcs::setup(self.cluster, retry));
+        if result.is_err() && retry == Retry::No {
+            self.unmark()?;
         }
-        std::fs::remove_file(&mark).with_context(|| format!("removing {}", mark.display()))?;
         result
+    }
+
+    /// Whether what is half made on other nodes is ours to replace. pcs looks
+    /// at every node, and refuses one of another cluster, before it writes
+    /// anything; so it is, once pcs has written something here since the mark.
+    fn retry(&self) -> Retry {
+        let written = |path: &str| {
+            let when = std::fs::metadata(self.machine.path(path)).and_then(|file| file.modified());
+            when.ok()
+        };
+        let marked = std::fs::metadata(self.mark())
+            .and_then(|mark| mark.modified())
+            .ok();
+        let files = [corosync::PATH, corosync::KEY];
+        let since = files
+            .into_iter()
+            .filter_map(written)
+            .any(|when| Some(when) >= marked);
+        if since && marked.is_some() {
+            Retry::Interrupted
+        } else {
+            Retry::No
+        }
     }
 
     fn mark(&self) -> PathBuf {
         self.machine.path("/var/lib/storhaug/making-cluster")
+    }
+
+    fn marked(&self) -> bool {
+        std::fs::read_to_string(self.mark()).is_ok_and(|name| name == self.cluster.name)
+    }
+
+    fn unmark(&self) -> anyhow::Result<()> {
+        let mark = self.mark();
+        match std::fs::remove_file(&mark) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("removing {}", mark.display()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Starts a cluster that was made and does not run.
@@ -196,7 +239,10 @@ impl Setup<'_> {
             return Ok(false);
         }
         progress.begin("starting the cluster");
-        self.start()?;
+        match self.start() {
+            Err(_) if self.marked() => self.create(progress)?,
+            result => result?,
+        }
         Ok(true)
     }
 
@@ -234,10 +280,14 @@ impl Setup<'_> {
                 last = "quorum".into();
             } else if !absent.is_empty() && !complete {
                 last = absent.join(", ");
-                // An interrupted run may have started only some of them.
+                // An interrupted run may have reached only some of them.
                 if !started && began.elapsed() > JOINING / 4 {
                     started = true;
-                    self.start()?;
+                    if self.marked() {
+                        self.create(progress)?;
+                    } else {
+                        self.start()?;
+                    }
                 }
             } else {
                 return Ok(Some(absent.join(", ")));
@@ -246,6 +296,7 @@ impl Setup<'_> {
             Ok(None)
         });
         let absent = result.with_context(|| format!("still missing: {last}"))?;
+        self.unmark()?;
         if !absent.is_empty() {
             progress.warn(&format!(
                 "{absent}: not in the cluster now; start it with `pcs cluster start`"
@@ -256,7 +307,7 @@ impl Setup<'_> {
 
     /// Gives Corosync the timeouts that the configuration asks for.
     fn retune(&self, progress: &mut Progress) -> anyhow::Result<bool> {
-        let wanted = crate::corosync::Totem::of(self.cluster.failover);
+        let wanted = corosync::Totem::of(self.cluster.failover);
         match Corosync::read(self.machine.root)? {
             Some(corosync) if corosync.totem != wanted => {
                 progress.begin("changing Corosync's timeouts");

@@ -34,6 +34,8 @@ struct Fake {
     contended: RefCell<u32>,
     /// The call of pcs at which the power goes.
     dies_at: RefCell<Option<&'static str>>,
+    /// A node is in another cluster.
+    refusing: RefCell<bool>,
 }
 
 impl Fake {
@@ -47,6 +49,7 @@ impl Fake {
             commands: RefCell::default(),
             contended: RefCell::new(0),
             dies_at: RefCell::new(None),
+            refusing: RefCell::new(false),
         }
     }
 
@@ -101,6 +104,7 @@ impl Fake {
         let words = cmd.words();
         match words[1..3] {
             ["host", "auth"] => {}
+            ["cluster", "setup"] if *self.refusing.borrow() => bail!("node3 is in a cluster"),
             ["cluster", "setup"] => {
                 let nodes: Vec<&str> = words
                     .iter()
@@ -269,7 +273,6 @@ fn an_interrupted_setup_is_completed_by_the_next() {
     for point in [
         "fence_ipmilan",
         "pcs host auth",
-        "pcs cluster setup",
         "crm_verify",
         "cibadmin --patch",
     ] {
@@ -284,6 +287,35 @@ fn an_interrupted_setup_is_completed_by_the_next() {
             Outcome::NothingToDo,
             "after {point}"
         );
+    }
+}
+
+/// A node answered too late when pcs had begun: it left the others half made.
+#[test]
+fn a_cluster_left_half_made_is_made_again() {
+    let fake = Fake::new();
+    let loaded = configuration(fake.root.path(), 2);
+    *fake.dies_at.borrow_mut() = Some("pcs cluster setup");
+    assert_eq!(fake.setup(&loaded).unwrap(), Outcome::Done);
+    assert_eq!(fake.said("pcs cluster setup"), 2);
+    let commands = fake.commands.borrow();
+    let again = commands
+        .iter()
+        .rfind(|cmd| cmd.to_string().starts_with("pcs cluster setup"));
+    assert!(again.unwrap().words().contains(&"--force"));
+}
+
+/// pcs refuses nodes of another cluster before it touches anything; to insist
+/// would destroy that cluster.
+#[test]
+fn a_refusal_of_pcs_is_never_overridden() {
+    let fake = Fake::new();
+    *fake.refusing.borrow_mut() = true;
+    let loaded = configuration(fake.root.path(), 2);
+    for _ in 0..2 {
+        fake.setup(&loaded).unwrap_err();
+        let commands = fake.commands.borrow();
+        assert!(!commands.iter().any(|cmd| cmd.words().contains(&"--force")));
     }
 }
 
