@@ -200,6 +200,8 @@ impl Agent for Ctdb {
         }
         if found.is_none() {
             self.configure(ctx)?;
+            // A daemon that is gone may have been in a recovery.
+            let _ = fs::remove_file(self.mark(ctx));
         }
         let unit = Unit::new(UNIT);
         unit.start(ctx)?;
@@ -335,7 +337,7 @@ impl Ctdb {
     /// a recovery is CTDB's answer to any change, such as a crash of another
     /// node, and it lasts until that node is fenced.
     fn trouble(&self, ctx: &Ctx, found: Found) -> anyhow::Result<Option<String>> {
-        let mark = ctx.path(&self.socket).with_file_name("storhaug-recovery");
+        let mark = self.mark(ctx);
         let reason = match found.trouble() {
             None => {
                 // There is none but after a recovery.
@@ -356,6 +358,11 @@ impl Ctdb {
             bail!("{reason}, for {} s now", since.as_secs());
         }
         Ok(Some(reason))
+    }
+
+    /// A file that is as old as the daemon's recovery.
+    fn mark(&self, ctx: &Ctx) -> PathBuf {
+        ctx.path(&self.socket).with_file_name("storhaug-recovery")
     }
 
     fn connect(&self, ctx: &Ctx) -> anyhow::Result<Option<Ctdbd>> {
@@ -521,22 +528,23 @@ fn read(path: &Path) -> anyhow::Result<String> {
 }
 
 /// Makes a file of the text, unless it has it already. It is whole at any
-/// time, also after a crash.
+/// time, also after a crash, and who may read it does not change.
 fn write(path: &Path, before: &str, text: &str) -> anyhow::Result<()> {
     if before == text {
         return Ok(());
     }
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let new = path.with_extension("storhaug-new");
+    let mode = fs::metadata(&path).map_or(0o644, |file| file.permissions().mode() & 0o777);
     let write = || {
         let mut options = OpenOptions::new();
         let mut file = options
             .write(true)
             .create(true)
             .truncate(true)
-            .mode(0o644)
+            .mode(0o600)
             .open(&new)?;
-        file.set_permissions(fs::Permissions::from_mode(0o644))?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, &path)

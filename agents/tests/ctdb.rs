@@ -372,6 +372,39 @@ fn a_recovery_may_last_a_while_and_not_for_ever() {
 }
 
 #[test]
+fn how_long_a_daemon_recovers_says_nothing_of_the_next_one() {
+    let node = Node::new();
+    node.file("run/ctdb/storhaug-recovery", "");
+    let mark = node.root.path().join("run/ctdb/storhaug-recovery");
+    let mark = fs::File::open(mark).unwrap();
+    mark.set_modified(SystemTime::now() - Duration::from_secs(200))
+        .unwrap();
+    *node.states.lock().unwrap() =
+        r#"<x><node_state in_ccm="false" expected="member"/></x>"#.into();
+    node.now(Says {
+        recovery_mode: 1,
+        ..WELL
+    });
+    assert_eq!(node.act("start", &[]), Code::Success);
+    assert_eq!(node.act("monitor", &[]), Code::Success);
+}
+
+#[test]
+fn who_may_read_a_file_does_not_change() {
+    let node = Node::new();
+    let mode = |name: &str| {
+        let file = fs::metadata(node.root.path().join(name)).unwrap();
+        file.permissions().mode() & 0o777
+    };
+    node.file("etc/ctdb/ctdb.conf", "[logging]\n");
+    let path = node.root.path().join("etc/ctdb/ctdb.conf");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(node.act("start", &[]), Code::Success);
+    assert_eq!(mode("etc/ctdb/ctdb.conf"), 0o640);
+    assert_eq!(mode("etc/ctdb/nodes"), 0o644);
+}
+
+#[test]
 fn a_probe_changes_nothing() {
     let node = Node::new();
     let probe = [("OCF_RESKEY_CRM_meta_interval", "0")];
