@@ -60,7 +60,10 @@ pub fn verify(runner: &dyn Runner, cib: &Element) -> anyhow::Result<()> {
     if output.success() || errors.is_empty() && output.code() == Some(78) {
         return Ok(());
     }
-    bail!("checking the new configuration: {}", errors.join("; "))
+    match errors[..] {
+        [] => bail!("checking the new configuration: {}", output.complaint()),
+        _ => bail!("checking the new configuration: {}", errors.join("; ")),
+    }
 }
 
 /// How a push ended.
@@ -73,7 +76,7 @@ pub enum Push {
 }
 
 /// Pushes what `after` differs from `before`, as one change that the cluster
-/// takes only as long as its CIB is of the version of `before`.
+/// takes only as long as its configuration is that of `before`.
 ///
 /// # Errors
 /// The cluster does not take it for another reason.
@@ -95,7 +98,10 @@ pub fn push(runner: &dyn Runner, before: &Element, after: &Element) -> anyhow::R
     }
 }
 
-/// The difference in Pacemaker's own format, with both versions. The files it
+/// The difference in Pacemaker's own format, with both versions: `admin_epoch`
+/// and `epoch`, which count changes of the configuration. `num_updates` counts
+/// changes of the status too, each result of a monitor, and is left out:
+/// Pacemaker takes a version without it for its own. The files the difference
 /// is made from hold what the CIB holds, and are readable by root alone.
 fn difference(runner: &dyn Runner, before: &Element, after: &Element) -> anyhow::Result<Vec<u8>> {
     let file = |cib: &Element| -> anyhow::Result<tempfile::NamedTempFile> {
@@ -114,7 +120,11 @@ fn difference(runner: &dyn Runner, before: &Element, after: &Element) -> anyhow:
     if output.code() != Some(1) {
         bail!("comparing two configurations: {}", output.complaint());
     }
-    Ok(output.stdout)
+    let mut difference = Element::parse(&output.text())?;
+    for version in &mut difference.entry("version").children {
+        version.attributes.retain(|(name, _)| name != "num_updates");
+    }
+    Ok(difference.to_string().into_bytes())
 }
 
 /// Something Pacemaker would do.
