@@ -15,6 +15,7 @@ use crate::config::{self, ConfigErrors, Loaded, Places};
 use crate::machine::{Machine, facts};
 use crate::pacemaker;
 use crate::plan::{self, Plan};
+use crate::preflight;
 use crate::progress::Progress;
 use crate::setup::{self, Adopt, Outcome};
 use crate::show::{self, Outlook};
@@ -175,10 +176,14 @@ fn run(cli: &Cli, colour: bool) -> anyhow::Result<Exit> {
             if !yes {
                 confirm()?;
             }
-            tell(match teardown::run(machine, &mut progress)? {
-                Outcome::Done => "done\n",
-                Outcome::NothingToDo => "nothing to do\n",
-            })?;
+            // There may be none any more, or none that can be read.
+            let configured = load(cli).ok().map(|loaded| loaded.cluster.name);
+            tell(
+                match teardown::run(machine, configured.as_deref(), &mut progress)? {
+                    Outcome::Done => "done\n",
+                    Outcome::NothingToDo => "nothing to do\n",
+                },
+            )?;
             Ok(Exit::Ok)
         }
         Verb::Config { reference: true } => {
@@ -205,7 +210,10 @@ fn plan(machine: Machine<'_>, loaded: &Loaded, output: PlanFormat) -> anyhow::Re
     if let Some(corosync) = &live.corosync {
         loaded.check_name(&corosync.name)?;
     }
-    let (facts, doubts) = facts(loaded, &live);
+    let (facts, mut doubts) = facts(loaded, &live);
+    if let Err(error) = preflight::check_networks(loaded, &preflight::host_name()?) {
+        doubts.push(format!("{error:#}"));
+    }
     let plan = Plan::make(&loaded.cluster, &facts, &live)?;
     let foretold = match live.cib.as_ref().and_then(|cib| cib.find("status")) {
         Some(status) if !plan.changes.is_empty() => {

@@ -85,9 +85,13 @@ pub fn facts(loaded: &Loaded, live: &Live) -> (Facts, Vec<String>) {
     let cluster = &loaded.cluster;
     let known = live.cib.as_ref().map(plan::slots).unwrap_or_default();
     let mut doubts = Vec::new();
+    let in_use: Vec<String> = known
+        .iter()
+        .map(|slot| slot.trim_start_matches('#').to_owned())
+        .collect();
     let addresses = cluster
         .storage_nodes()
-        .map(|node| match preflight::resolve(node) {
+        .map(|node| match preflight::resolve(node, &in_use) {
             Ok(address) => address.to_string(),
             Err(error) => {
                 doubts.push(format!("{error:#}"));

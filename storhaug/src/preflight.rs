@@ -5,9 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use ipnetwork::IpNetwork;
-use nix::ifaddrs::InterfaceAddress;
+use storhaug_agents::addresses::Network;
 
 use crate::cluster::{Cluster, Node};
+use crate::config::Loaded;
 use crate::corosync::{self, Corosync};
 
 /// The programs that `setup` runs.
@@ -16,15 +17,23 @@ const TOOLS: [&str; 5] = ["pcs", "cibadmin", "crm_diff", "crm_mon", "crm_verify"
 /// The agents that the cluster needs, as they are installed on every node.
 const AGENTS: [&str; 5] = ["ctdb", "glusterfs", "noded", "samba", "vip"];
 
+/// Whether the one who runs this may change the cluster.
+///
+/// # Errors
+/// Only root may.
+pub fn root() -> anyhow::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("only root may change the cluster; run it with sudo");
+    }
+    Ok(())
+}
+
 /// Everything that is wrong with this machine, all at once.
 ///
 /// # Errors
 /// A list with what to do about each.
 pub fn check(cluster: &Cluster, root: &Path, host: &str) -> anyhow::Result<()> {
     let mut wrong = Vec::new();
-    if !nix::unistd::geteuid().is_root() {
-        wrong.push("only root may change the cluster; run it with sudo".to_owned());
-    }
     for tool in TOOLS {
         if which::which(tool).is_err() {
             wrong.push(format!(
@@ -62,7 +71,7 @@ pub fn check(cluster: &Cluster, root: &Path, host: &str) -> anyhow::Result<()> {
         ));
     }
     for node in &cluster.nodes {
-        if let Err(error) = resolve(node) {
+        if let Err(error) = resolve(node, &[]) {
             wrong.push(format!("{error:#}"));
         }
     }
@@ -81,19 +90,24 @@ pub fn host_name() -> anyhow::Result<String> {
     Ok(name.nodename().to_string_lossy().into_owned())
 }
 
-/// The address of a node.
+/// The address of a node. A name may have several, in an order that changes;
+/// one of `known`, those in use, is taken before others.
 ///
 /// # Errors
 /// It has none, or one that only it can reach.
-pub fn resolve(node: &Node) -> anyhow::Result<IpAddr> {
+pub fn resolve(node: &Node, known: &[String]) -> anyhow::Result<IpAddr> {
     let name = node.address.as_deref().unwrap_or(&node.name);
-    let mut addresses = (name, 0)
-        .to_socket_addrs()
-        .with_context(|| {
-            format!("looking up {name}; give the node an address, or write it into /etc/hosts")
-        })?
-        .map(|address| address.ip());
-    match addresses.next() {
+    let addresses = (name, 0).to_socket_addrs().with_context(|| {
+        format!("looking up {name}; give the node an address, or write it into /etc/hosts")
+    })?;
+    let addresses: Vec<IpAddr> = addresses.map(|address| address.ip()).collect();
+    choose(name, &addresses, known)
+}
+
+fn choose(name: &str, addresses: &[IpAddr], known: &[String]) -> anyhow::Result<IpAddr> {
+    let known = |ip: &&IpAddr| known.iter().any(|known| known.parse() == Ok(**ip));
+    let in_use = addresses.iter().find(known);
+    match in_use.or(addresses.first()).copied() {
         Some(address) if address.is_loopback() => bail!(
             "{name} is {address}, which other nodes cannot reach; take the name off the \
              loopback address in /etc/hosts"
@@ -103,27 +117,45 @@ pub fn resolve(node: &Node) -> anyhow::Result<IpAddr> {
     }
 }
 
-/// The networks of this machine's interfaces, but for loopback.
+/// Whether this machine, called `host`, has a network for every address that
+/// it may have to carry.
 ///
 /// # Errors
-/// The kernel does not list them.
-pub fn networks() -> anyhow::Result<Vec<IpNetwork>> {
-    let interfaces = nix::ifaddrs::getifaddrs().context("listing the addresses of this machine")?;
-    let networks = interfaces.filter_map(|interface| network(&interface));
-    Ok(networks
-        .filter(|network| !network.ip().is_loopback())
-        .collect())
+/// An address is in none of them, and its interface is not named.
+pub fn check_networks(loaded: &Loaded, host: &str) -> anyhow::Result<()> {
+    if loaded.cluster.node(host).is_some_and(|node| node.storage) {
+        loaded.check_networks(&networks()?)?;
+    }
+    Ok(())
 }
 
-fn network(interface: &InterfaceAddress) -> Option<IpNetwork> {
-    let (address, mask) = (interface.address?, interface.netmask?);
-    let (address, mask): (IpAddr, IpAddr) = match (address.as_sockaddr_in(), mask.as_sockaddr_in())
-    {
-        (Some(address), Some(mask)) => (address.ip().into(), mask.ip().into()),
-        _ => (
-            address.as_sockaddr_in6()?.ip().into(),
-            mask.as_sockaddr_in6()?.ip().into(),
-        ),
-    };
-    IpNetwork::with_netmask(address, mask).ok()
+/// The networks of this machine's interfaces, but for loopback.
+fn networks() -> anyhow::Result<Vec<IpNetwork>> {
+    let addresses = Network::open()?.addresses()?.into_iter();
+    addresses
+        .filter(|address| !address.ip.is_loopback())
+        .map(|address| {
+            IpNetwork::new(address.ip, address.prefix)
+                .with_context(|| format!("reading the network of {}", address.ip))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_addresses_the_one_in_use_stays() {
+        let ips = |texts: &[&str]| -> Vec<IpAddr> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let both = ips(&["fd00::1", "10.0.0.1"]);
+        assert_eq!(choose("a", &both, &[]).unwrap(), both[0]);
+        let known = ["10.0.0.2".to_owned(), "10.0.0.1".to_owned()];
+        assert_eq!(choose("a", &both, &known).unwrap(), both[1]);
+        let error = choose("a", &ips(&["127.0.1.1"]), &[]).unwrap_err();
+        assert!(error.to_string().contains("/etc/hosts"), "{error}");
+        assert!(choose("a", &[], &[]).is_err());
+    }
 }

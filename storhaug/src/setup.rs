@@ -69,14 +69,14 @@ pub fn run(
     adopt: Adopt,
     progress: &mut Progress,
 ) -> anyhow::Result<Outcome> {
-    let cluster = &loaded.cluster;
-    let corosync = Corosync::read(machine.root)?;
-    if let Some(corosync) = &corosync {
+    preflight::root()?;
+    if let Some(corosync) = Corosync::read(machine.root)? {
         loaded.check_name(&corosync.name)?;
     }
-    loaded.check_networks(&preflight::networks()?)?;
+    let host = preflight::host_name()?;
+    preflight::check_networks(loaded, &host)?;
     let password = loaded.password()?;
-    preflight::check(cluster, machine.root, &preflight::host_name()?)?;
+    preflight::check(&loaded.cluster, machine.root, &host)?;
     apply(machine, loaded, &password, adopt, progress)
 }
 
@@ -121,9 +121,10 @@ pub fn apply(
         }
     }
     changed |= setup.join(progress)?;
-    changed |= setup.retune(progress)?;
+    // Before anything else is changed: this refuses the cluster of others.
     let (pushed, leaving) = setup.push(progress, corosync.is_none())?;
     changed |= pushed;
+    changed |= setup.retune(progress)?;
     setup.settle(&leaving, progress)?;
     if cluster.fencing == Fencing::Refused {
         progress.warn(WITHOUT_FENCING);
@@ -165,7 +166,7 @@ impl Setup<'_> {
                 std::fs::create_dir_all(directory)
                     .with_context(|| format!("making {}", directory.display()))?;
             }
-            std::fs::write(&mark, &self.cluster.name)
+            std::fs::write(&mark, self.call())
                 .with_context(|| format!("writing {}", mark.display()))?;
         }
         let names: Vec<&str> = self
@@ -219,8 +220,14 @@ impl Setup<'_> {
         self.machine.path("/var/lib/storhaug/making-cluster")
     }
 
+    /// Whether the mark is that of this very call. One with other members is
+    /// another matter: a node of this one may be in somebody's cluster.
     fn marked(&self) -> bool {
-        std::fs::read_to_string(self.mark()).is_ok_and(|name| name == self.cluster.name)
+        std::fs::read_to_string(self.mark()).is_ok_and(|call| call == self.call())
+    }
+
+    fn call(&self) -> String {
+        pcs::setup(self.cluster, Retry::No).to_string()
     }
 
     fn unmark(&self) -> anyhow::Result<()> {
@@ -247,8 +254,9 @@ impl Setup<'_> {
     }
 
     fn start(&self) -> anyhow::Result<()> {
-        self.pcs(&pcs::start())?;
-        self.pcs(&pcs::enable())
+        // In this order, because a cluster that runs is not started again.
+        self.pcs(&pcs::enable())?;
+        self.pcs(&pcs::start())
     }
 
     /// Waits until the members have found each other. In a cluster that has

@@ -12,6 +12,7 @@ use crate::machine::Machine;
 use crate::pacemaker::{self, Push};
 use crate::pcs;
 use crate::plan;
+use crate::preflight;
 use crate::progress::Progress;
 use crate::setup::Outcome;
 use crate::xml::Element;
@@ -29,31 +30,47 @@ const STARTING: Duration = Duration::from_secs(120);
 /// of every monitor is a change of the CIB, too.
 const PUSHES: usize = 50;
 
-/// Takes everything of ours away.
+/// Takes everything of ours away. A cluster in which there is nothing of ours
+/// is taken apart only where it is called `configured`: what is left of a
+/// setup that was interrupted.
 ///
 /// # Errors
 /// What does not stop, and why.
-pub fn run(machine: Machine<'_>, progress: &mut Progress) -> anyhow::Result<Outcome> {
-    if !nix::unistd::geteuid().is_root() {
-        bail!("only root may change the cluster; run it with sudo");
-    }
-    apply(machine, progress)
+pub fn run(
+    machine: Machine<'_>,
+    configured: Option<&str>,
+    progress: &mut Progress,
+) -> anyhow::Result<Outcome> {
+    preflight::root()?;
+    apply(machine, configured, progress)
 }
 
 /// What [`run`] does for root.
 ///
 /// # Errors
 /// As [`run`].
-pub fn apply(machine: Machine<'_>, progress: &mut Progress) -> anyhow::Result<Outcome> {
+pub fn apply(
+    machine: Machine<'_>,
+    configured: Option<&str>,
+    progress: &mut Progress,
+) -> anyhow::Result<Outcome> {
     let _lock = machine.lock()?;
-    if Corosync::read(machine.root)?.is_none() {
+    let Some(Corosync { name, .. }) = Corosync::read(machine.root)? else {
         return Ok(Outcome::NothingToDo);
-    }
+    };
+    let configured = configured == Some(name.as_str());
     let call = |cmd: &Cmd| -> anyhow::Result<()> {
         let output = machine.runner.run(cmd, Deadline::after(pcs::PATIENCE))?;
         output.checked().map(drop)
     };
     if pacemaker::query(machine.runner).is_err() {
+        if !configured {
+            bail!(
+                "the cluster `{name}` does not run, and there is no configuration that says it \
+                 is storhaug's; start it with `pcs cluster start --all` to have a look, or take \
+                 it apart with `pcs cluster destroy --all`"
+            );
+        }
         progress.begin("starting the cluster, to stop its services in order");
         call(&pcs::start())?;
     }
@@ -68,11 +85,20 @@ pub fn apply(machine: Machine<'_>, progress: &mut Progress) -> anyhow::Result<Ou
                 .is_some_and(|state| state.dc.is_some() && state.quorum)
                 .then_some(()))
         },
-    )?;
+    )
+    .context("start the other nodes, or take each apart with `pcs cluster destroy`")?;
     let cib = pacemaker::query(machine.runner)?;
     let ours = plan::our_primitives(&cib);
-    if ours.is_empty() && !plan::is_ours(&cib) && !plan::foreign(&cib).is_empty() {
-        return Ok(Outcome::NothingToDo);
+    if !plan::is_ours(&cib) {
+        if !plan::foreign(&cib).is_empty() {
+            return Ok(Outcome::NothingToDo);
+        }
+        if !configured {
+            bail!(
+                "there is nothing of storhaug in the cluster `{name}`, and no configuration that \
+                 says it is storhaug's; take it apart with `pcs cluster destroy --all`"
+            );
+        }
     }
     if !ours.is_empty() {
         progress.begin("stopping addresses and services");

@@ -66,8 +66,13 @@ impl Fake {
     }
 
     fn teardown(&self) -> anyhow::Result<Outcome> {
+        self.teardown_of(Some("test"))
+    }
+
+    fn teardown_of(&self, configured: Option<&str>) -> anyhow::Result<Outcome> {
         self.commands.borrow_mut().clear();
-        teardown::apply(self.machine(), &mut Progress::into(std::io::sink()))
+        let progress = &mut Progress::into(std::io::sink());
+        teardown::apply(self.machine(), configured, progress)
     }
 
     fn machine(&self) -> Machine<'_> {
@@ -392,4 +397,57 @@ fn teardown_takes_the_cluster_apart_and_setup_works_again() {
     assert!(!fake.corosync_conf().exists());
     assert_eq!(fake.teardown().unwrap(), Outcome::NothingToDo);
     assert_eq!(fake.setup(&loaded).unwrap(), Outcome::Done);
+}
+
+/// The timeouts of Corosync are another's, and would be changed as well.
+#[test]
+fn the_cluster_of_others_is_refused_before_anything_is_changed() {
+    let fake = Fake::new();
+    let loaded = configuration(fake.root.path(), 2);
+    fake.setup(&loaded).unwrap();
+    let conf = std::fs::read_to_string(fake.corosync_conf()).unwrap();
+    let tuned = conf.replacen("totem {\n", "totem {\n token: 10000\n", 1);
+    std::fs::write(fake.corosync_conf(), tuned).unwrap();
+    let mut bare = Simulation::bare(&["node1", "node2", "node3"]);
+    bare.configure(|configuration| {
+        let theirs = r#"<primitive id="theirs" class="ocf" provider="pacemaker" type="Dummy"/>"#;
+        let resources = configuration.entry("resources");
+        resources.children.push(Element::parse(theirs).unwrap());
+    });
+    *fake.cluster.borrow_mut() = Some(bare);
+    let error = fake.setup(&loaded).unwrap_err().to_string();
+    assert!(error.contains("--adopt"), "{error}");
+    assert_eq!((fake.said("pcs"), fake.said("cibadmin --patch")), (0, 0));
+}
+
+#[test]
+fn teardown_leaves_an_empty_cluster_of_others_alone() {
+    let fake = Fake::new();
+    let loaded = configuration(fake.root.path(), 2);
+    fake.setup(&loaded).unwrap();
+    *fake.cluster.borrow_mut() = Some(Simulation::bare(&["node1", "node2", "node3"]));
+    for configured in [None, Some("another")] {
+        let error = fake.teardown_of(configured).unwrap_err().to_string();
+        assert!(error.contains("pcs cluster destroy"), "{error}");
+        assert_eq!((fake.said("pcs"), fake.said("cibadmin --patch")), (0, 0));
+    }
+    // One that does not run is not started to have a look.
+    let running = fake.cluster.borrow_mut().take();
+    fake.teardown_of(None).unwrap_err();
+    assert_eq!(fake.said("pcs"), 0);
+    // What an interrupted setup has left is taken apart.
+    *fake.cluster.borrow_mut() = running;
+    assert_eq!(fake.teardown().unwrap(), Outcome::Done);
+}
+
+#[test]
+fn a_virtual_address_is_not_in_its_own_network() {
+    let directory = tempfile::tempdir().unwrap();
+    let loaded = configuration(directory.path(), 1);
+    let refused = |networks: &[&str]| {
+        let networks: Vec<_> = networks.iter().map(|n| n.parse().unwrap()).collect();
+        loaded.check_networks(&networks).is_err()
+    };
+    assert!(!refused(&["192.0.2.1/24", "10.0.0.1/24"]));
+    assert!(refused(&["192.0.2.1/24", "10.0.0.100/24"]));
 }

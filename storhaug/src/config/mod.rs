@@ -26,6 +26,7 @@ pub use canonical::{canonical, fingerprint};
 use draft::{Draft, Form, Place};
 pub use error::{ConfigError, ConfigErrors};
 pub use keys::reference;
+pub(crate) use names::is_secret_file;
 pub use secret::Secret;
 
 /// Where to look for the configuration.
@@ -79,8 +80,14 @@ impl Loaded {
     }
 
     /// Whether every address without a `nic` is in one of `networks`, those
-    /// of the interfaces of this node.
+    /// of the interfaces of this node. That of a virtual address which is here
+    /// now says nothing.
     pub fn check_networks(&self, networks: &[IpNetwork]) -> Result<(), ConfigErrors> {
+        let virtual_one = |ip| self.cluster.vips.iter().any(|vip| vip.address == ip);
+        let networks: Vec<&IpNetwork> = networks
+            .iter()
+            .filter(|network| !virtual_one(network.ip()))
+            .collect();
         let listed: Vec<String> = networks
             .iter()
             .map(|network| format!("{}/{}", network.network(), network.prefix()))

@@ -72,7 +72,7 @@ pub(super) fn is_secret(name: &str) -> bool {
 
 /// A parameter that names a file with such a value, which a fence agent will
 /// be told to read by a command.
-pub(super) fn is_secret_file(name: &str) -> bool {
+pub(crate) fn is_secret_file(name: &str) -> bool {
     name.strip_suffix("_file").is_some_and(is_secret)
 }
 
