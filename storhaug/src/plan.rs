@@ -360,17 +360,24 @@ fn blank(cluster: &Cluster) -> Element {
 
 /// Nothing foreign may have an id of ours.
 fn collisions(cib: &Element, items: &[Item], owned: &BTreeSet<String>) -> anyhow::Result<()> {
-    let configuration = cib
-        .find("configuration")
-        .map(Element::walk)
-        .unwrap_or_default();
-    let sections = configuration
-        .into_iter()
-        .filter(|element| !matches!(element.name.as_str(), "obj_ref" | "resource_ref"));
-    let taken: BTreeSet<&str> = sections.map(Element::id).collect();
-    for item in items {
-        let id = item.element.id();
-        if taken.contains(id) && !owned.contains(id) {
+    fn foreign<'a>(element: &'a Element, owned: &BTreeSet<String>, ids: &mut BTreeSet<&'a str>) {
+        let refers = matches!(element.name.as_str(), "obj_ref" | "resource_ref" | "role");
+        if refers || owned.contains(element.id()) {
+            return;
+        }
+        ids.insert(element.id());
+        for child in &element.children {
+            foreign(child, owned, ids);
+        }
+    }
+    let mut taken = BTreeSet::new();
+    if let Some(configuration) = cib.find("configuration") {
+        foreign(configuration, owned, &mut taken);
+    }
+    taken.remove("");
+    let ours = items.iter().flat_map(|item| item.element.walk());
+    for id in ours.map(Element::id) {
+        if taken.contains(id) {
             bail!(
                 "the cluster has a `{id}` that is not storhaug's; rename or remove it \
                  (`pcs resource config {id}` shows it)"
@@ -425,7 +432,10 @@ fn put(cib: &mut Element, item: &Item) -> anyhow::Result<Option<Change>> {
             let mut node = nodes.filter(|node| node.get("uname") == Some(name));
             match node.next() {
                 Some(node) => node,
-                None => bail!("Pacemaker does not know the node {name} yet; run setup again"),
+                None => bail!(
+                    "Pacemaker has not met the node {name} yet; start it with `pcs cluster start \
+                     {name}`, and run setup again"
+                ),
             }
         }
     };
@@ -496,6 +506,48 @@ fn take(cib: &mut Element, ids: &BTreeSet<String>) -> Vec<Change> {
     for node in &mut configuration.entry("nodes").children {
         remove(node, &mut orphaned);
     }
+    for name in ["constraints", "tags"] {
+        changes.extend(forget(configuration.entry(name), &orphaned));
+    }
+    changes
+}
+
+/// Takes the resources `gone` out of the sets and tags of others, and those
+/// that are left without any with them.
+fn forget(section: &mut Element, gone: &BTreeSet<String>) -> Vec<Change> {
+    fn strip(element: &mut Element, gone: &BTreeSet<String>) {
+        let refers = |child: &Element| matches!(child.name.as_str(), "obj_ref" | "resource_ref");
+        let stays = |child: &Element| !refers(child) || !gone.contains(child.id());
+        element.children.retain(stays);
+        for set in element.children.iter_mut() {
+            strip(set, gone);
+        }
+        let empty = |set: &Element| set.name == "resource_set" && set.children.is_empty();
+        element.children.retain(|child| !empty(child));
+    }
+    let mut changes = Vec::new();
+    section.children.retain_mut(|element| {
+        let before = element.clone();
+        strip(element, gone);
+        // Our own tag is written anew.
+        if element.same(&before) || element.id() == TAG {
+            return true;
+        }
+        let refers = ["obj_ref", "resource_set"];
+        let stays = refers.iter().any(|name| element.find(name).is_some());
+        changes.push(Change {
+            action: if stays {
+                Action::Modify
+            } else {
+                Action::Delete
+            },
+            element: element.name.clone(),
+            id: element.id().to_owned(),
+            purpose: "it refers to a resource that goes".into(),
+            values: Vec::new(),
+        });
+        stays
+    });
     changes
 }
 
@@ -584,7 +636,7 @@ fn flatten(element: &Element, prefix: &str, values: &mut BTreeMap<String, String
 /// Whether an option's value is not for everybody's eyes.
 pub fn is_secret(name: &str) -> bool {
     let name = name.rsplit(' ').next().unwrap_or(name).to_ascii_lowercase();
-    ["passw", "secret", "token", "community"]
+    ["passw", "secret", "token", "community", "apikey"]
         .iter()
         .any(|word| name.contains(word))
         && !name.ends_with("_script")
