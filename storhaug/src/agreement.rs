@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::desired::{Kind, Wanted};
+use crate::desired::{Kind, Nodes, Wanted};
 use crate::state::{Failure, State};
 
 /// What is not as it should be.
@@ -71,9 +71,13 @@ pub fn missing(wanted: &[Wanted], state: &State) -> Vec<Missing> {
     {
         let running = state.running(resource);
         let absent = match nodes {
-            None if running.is_empty() => Vec::new(),
-            None => continue,
-            Some(nodes) => {
+            Nodes::OneOf(nodes) => {
+                if !running.is_empty() || !nodes.iter().any(|node| available(node)) {
+                    continue;
+                }
+                Vec::new()
+            }
+            Nodes::Each(nodes) => {
                 let absent = nodes
                     .iter()
                     .filter(|node| available(node) && !running.contains(&node.as_str()));

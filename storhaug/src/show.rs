@@ -250,7 +250,7 @@ pub fn status_json(status: &Status) -> Json {
             json!({
                 "name": service.resource,
                 "running": state.running(&service.resource),
-                "wanted": service.nodes,
+                "wanted": service.nodes.names(),
             })
         })
         .collect();

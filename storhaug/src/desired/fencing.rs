@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::resource::{meta_id, pairs};
-use super::{Item, Kind, Wanted, banned, resource};
+use super::{Item, Kind, Nodes, Wanted, banned, resource};
 use crate::cluster::{Cluster, Fencing};
+use crate::config::is_secret_file;
 use crate::xml::Element;
 
 /// How long the first of two nodes is spared, in seconds, so that two nodes
@@ -55,12 +56,22 @@ pub fn devices(cluster: &Cluster) -> Vec<Device> {
 }
 
 /// A file with a password becomes the script that prints it: fence agents
-/// know `password_script`, and so the password stays out of the CIB.
+/// know `password_script` and the like, and so the password stays out of the
+/// CIB.
 fn scripted((name, value): (String, String)) -> (String, String) {
-    match name.as_str() {
-        "password_file" | "passwd_file" => ("password_script".into(), format!("/bin/cat {value}")),
+    match name.strip_suffix("_file") {
+        Some("passwd") => ("password_script".into(), format!("/bin/cat {value}")),
+        Some(secret) if is_secret_file(&name) => {
+            (format!("{secret}_script"), format!("/bin/cat {value}"))
+        }
         _ => (name, value),
     }
+}
+
+/// Whether a node may carry a device: a node does not watch over its own
+/// fencing, where there is another that can.
+fn watches(cluster: &Cluster, device: &Device, node: &str) -> bool {
+    cluster.nodes.len() == 1 || !device.victims.iter().any(|victim| victim == node)
 }
 
 pub(super) fn items(cluster: &Cluster) -> Vec<Item> {
@@ -96,14 +107,11 @@ pub(super) fn items(cluster: &Cluster) -> Vec<Item> {
             primitive,
             format!("switches off {victim} with {}", device.agent),
         ));
-        if cluster.nodes.len() > 1 {
-            items.extend(
-                device
-                    .victims
-                    .iter()
-                    .map(|node| banned(id, node, "a node does not watch over its own fencing")),
-            );
-        }
+        let idle = cluster.nodes.iter().map(|node| node.name.as_str());
+        let idle = idle.filter(|node| !watches(cluster, &device, node));
+        items.extend(
+            idle.map(|node| banned(id, node, "a node does not watch over its own fencing")),
+        );
     }
     items
 }
@@ -111,10 +119,14 @@ pub(super) fn items(cluster: &Cluster) -> Vec<Item> {
 pub(super) fn wanted(cluster: &Cluster) -> Vec<Wanted> {
     let devices = devices(cluster).into_iter();
     devices
-        .map(|device| Wanted {
-            resource: device.id,
-            kind: Kind::Fencing,
-            nodes: None,
+        .map(|device| {
+            let nodes = cluster.nodes.iter().map(|node| node.name.clone());
+            let nodes = nodes.filter(|node| watches(cluster, &device, node));
+            Wanted {
+                nodes: Nodes::OneOf(nodes.collect()),
+                resource: device.id,
+                kind: Kind::Fencing,
+            }
         })
         .collect()
 }

@@ -71,7 +71,7 @@ pub fn wanted(cluster: &Cluster) -> Vec<Wanted> {
     wanted.extend(cluster.vips.iter().map(|vip| Wanted {
         resource: vip.name.clone(),
         kind: Kind::Address,
-        nodes: None,
+        nodes: Nodes::OneOf(cluster.storage_nodes().map(|n| n.name.clone()).collect()),
     }));
     wanted
 }
@@ -83,8 +83,26 @@ pub struct Wanted {
     pub resource: String,
     /// What it is.
     pub kind: Kind,
-    /// The nodes it has to run on; `None` for one node, whichever.
-    pub nodes: Option<Vec<String>>,
+    /// The nodes it has to run on.
+    pub nodes: Nodes,
+}
+
+/// Where a resource has to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    /// On each of these.
+    Each(Vec<String>),
+    /// On one of these, whichever.
+    OneOf(Vec<String>),
+}
+
+impl Nodes {
+    /// Their names.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Nodes::Each(names) | Nodes::OneOf(names) => names,
+        }
+    }
 }
 
 /// What a resource is, to those who look at the cluster.

@@ -7,7 +7,7 @@ use storhaug_agents::ocf::Agent;
 use storhaug_agents::samba::{self, Samba};
 
 use super::resource::{Ours, clone_of};
-use super::{Facts, Item, Kind, PREFIX, Wanted, banned, constraint, resource};
+use super::{Facts, Item, Kind, Nodes, PREFIX, Wanted, banned, constraint, resource};
 use crate::cluster::{Cluster, Smb, Storage};
 use crate::xml::Element;
 
@@ -159,7 +159,7 @@ pub(super) fn wanted(cluster: &Cluster) -> Vec<Wanted> {
     let mut wanted = vec![Wanted {
         resource: "noded".into(),
         kind: Kind::Service,
-        nodes: Some(everywhere),
+        nodes: Nodes::Each(everywhere),
     }];
     let Some(smb) = &cluster.smb else {
         return wanted;
@@ -175,7 +175,7 @@ pub(super) fn wanted(cluster: &Cluster) -> Vec<Wanted> {
     wanted.extend(names.into_iter().map(|resource| Wanted {
         resource,
         kind: Kind::Service,
-        nodes: Some(storage.clone()),
+        nodes: Nodes::Each(storage.clone()),
     }));
     wanted
 }

@@ -6,7 +6,7 @@ use storhaug_agents::vip;
 use super::properties::ADDRESSES;
 use super::resource::{Ours, pairs};
 use super::services::{NODED, SMBD};
-use super::{Item, PREFIX, constraint, resource};
+use super::{Item, PREFIX, banned, constraint, resource};
 use crate::cluster::{Cluster, Placement, Service, Vip};
 use crate::placement::{self, Preference};
 use crate::xml::Element;
@@ -24,6 +24,10 @@ pub(super) fn items(cluster: &Cluster) -> Vec<Item> {
         let primitive = primitive(cluster, vip);
         resources.push(resource(primitive, format!("the address {network}")));
         constraints.extend(vip.services.iter().map(|service| only_where(vip, *service)));
+        let voters = cluster.nodes.iter().filter(|node| !node.storage);
+        constraints.extend(
+            voters.map(|node| banned(&vip.name, &node.name, format!("{} only votes", node.name))),
+        );
         constraints.extend(preferred.iter().map(|preference| prefers(vip, *preference)));
         constraints.push(leaves_before(
             vip,
