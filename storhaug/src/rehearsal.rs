@@ -28,11 +28,15 @@ pub fn power(runner: &dyn Runner, device: &Device) -> anyhow::Result<Vec<(String
             }
         }
         writeln!(options, "nodename={victim}")?;
-        if !["plug", "port"]
-            .iter()
-            .any(|name| device.options.contains_key(*name))
+        let option = |name| device.options.get(name).map(String::as_str);
+        let argument = option("pcmk_host_argument").unwrap_or("plug");
+        if argument != "none"
+            && !["plug", "port", argument]
+                .iter()
+                .any(|n| option(n).is_some())
         {
-            writeln!(options, "plug={victim}")?;
+            let plug = option("pcmk_host_map").and_then(|map| mapped(map, victim));
+            writeln!(options, "{argument}={}", plug.unwrap_or(victim))?;
         }
         let cmd = Cmd::new(&device.agent).stdin(options);
         let output = runner
@@ -56,6 +60,13 @@ pub fn power(runner: &dyn Runner, device: &Device) -> anyhow::Result<Vec<(String
         Ok((victim.clone(), power))
     });
     states.collect()
+}
+
+/// What the device calls `node`: `server1:1;server2:2` (pacemaker-fenced(7)).
+fn mapped<'a>(map: &'a str, node: &str) -> Option<&'a str> {
+    let entries = map.split([';', ' ', '\t']);
+    let mut pairs = entries.filter_map(|entry| entry.split_once([':', '=']));
+    pairs.find(|(name, _)| *name == node).map(|(_, plug)| plug)
 }
 
 /// Whether a machine is on.
