@@ -256,11 +256,13 @@ fn confirm() -> anyhow::Result<()> {
     }
 }
 
-/// Writes a result to standard output.
+/// Writes a result to standard output. A reader that has seen enough, such as
+/// `head`, is no error.
 fn tell(text: &str) -> anyhow::Result<()> {
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("writing the result")
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("writing the result"),
+    }
 }
 
 /// This machine, with every command said before it is run for the first time.

@@ -191,14 +191,14 @@ pub fn foreign(cib: &Element) -> Vec<String> {
     foreign.map(str::to_owned).collect()
 }
 
-/// A CIB without anything of ours, and the ids of the primitives that go.
-pub fn without_ours(cib: &Element) -> (Element, Vec<Change>) {
+/// A CIB without anything of ours.
+pub fn without_ours(cib: &Element) -> Element {
     let mut after = cib.clone();
     after.children.retain(|section| section.name != "status");
-    let changes = take(&mut after, &owned(cib));
+    take(&mut after, &owned(cib));
     tag(&mut after, &[]);
     next_epoch(&mut after);
-    (after, changes)
+    after
 }
 
 /// A CIB in which every resource of ours, but for fencing devices, is told to
@@ -236,7 +236,7 @@ pub fn all_stopped(cib: &Element) -> Element {
 }
 
 /// Ids of all primitives.
-pub fn primitives(cib: &Element) -> Vec<&str> {
+fn primitives(cib: &Element) -> Vec<&str> {
     let resources = section(cib, "resources")
         .map(Element::walk)
         .unwrap_or_default();

@@ -107,7 +107,7 @@ pub fn apply(
         let stopping: Vec<&String> = ours.iter().filter(|id| !devices.contains(*id)).collect();
         wait_gone(machine, &stopping, progress)?;
     }
-    change(machine, |cib| plan::without_ours(cib).0)?;
+    change(machine, plan::without_ours)?;
     wait_gone(machine, &ours.iter().collect::<Vec<_>>(), progress)?;
     progress.done("nothing of storhaug is left in the cluster");
     let others = plan::foreign(&pacemaker::query(machine.runner)?);
