@@ -92,7 +92,7 @@ fn sets_and_tags_of_others_forget_an_address_that_goes() {
         r#"<tag id="theirs"><obj_ref id="ctdb"/><obj_ref id="vip-10.0.0.103"/></tag>"#,
     );
     pacemaker::verify(&Host, &cib).unwrap();
-    let nothing = plan::without_ours(&cib).0.to_string();
+    let nothing = plan::without_ours(&cib).to_string();
     for id in ["vip-", "apart", "last", "theirs", "ctdb"] {
         assert!(!nothing.contains(id), "{id} in {nothing}");
     }
