@@ -33,6 +33,11 @@ use storhaug_agents::{
     exec::{Cmd, Runner},
 };
 
+/// What of the CIB is asked for. All of it may be megabytes, most of them about
+/// resources and about nodes that are up, and it is asked for just when Pacemaker
+/// has other things to do.
+const QUERY: &str = "//crm_config | //node_state[@expected='down']";
+
 /// How a node went that is known not to act any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gone {
@@ -58,13 +63,16 @@ impl Lost {
     /// node is known to be dead.
     pub fn read(runner: &dyn Runner, deadline: Deadline) -> anyhow::Result<Self> {
         let cib = runner
-            .run(&Cmd::new("cibadmin").arg("--query"), deadline)
+            .run(
+                &Cmd::new("cibadmin").args(["--query", "--xpath", QUERY]),
+                deadline,
+            )
             .and_then(|output| output.checked())
             .context("asking Pacemaker which nodes are known to be dead")?;
         Self::parse(&cib)
     }
 
-    /// Reads a CIB.
+    /// Reads a CIB, or those parts of it that matter.
     ///
     /// # Errors
     /// It is no XML.
@@ -171,6 +179,10 @@ fn fencing(root: Node) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use storhaug_agents::exec::Host;
+
     use super::*;
 
     const STOPPED: &str = r#"<lrm id="2"><lrm_resources>
@@ -259,6 +271,51 @@ mod tests {
     }
 
     #[test]
+    fn pacemaker_tells_of_the_nodes_that_are_down() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("cib.xml");
+        let lost = |states: &str| {
+            let cib = format!(
+                r#"<cib validate-with="pacemaker-3.0" admin_epoch="0" epoch="1" num_updates="0">
+                   <configuration><crm_config><cluster_property_set id="a">
+                   <nvpair id="b" name="stonith-enabled" value="false"/>
+                   </cluster_property_set></crm_config><nodes/><resources/><constraints/>
+                   </configuration><status>{states}</status></cib>"#
+            );
+            std::fs::write(&file, cib).unwrap();
+            let runner = |cmd: &Cmd| {
+                let cmd = cmd.clone().env("CIB_file", &file);
+                Host.run(&cmd, Deadline::after(Duration::from_secs(30)))
+            };
+            Lost::read(&runner, Deadline::after(Duration::from_secs(30))).unwrap()
+        };
+        let node = |id: u32, up: bool| {
+            let [in_ccm, crmd, state] = match up {
+                true => ["true", "online", "member"],
+                false => ["false", "offline", "down"],
+            };
+            format!(
+                r#"<node_state id="{id}" uname="node{id}" in_ccm="{in_ccm}" crmd="{crmd}"
+                   join="{state}" expected="{state}"/>"#
+            )
+        };
+        let cases = [
+            (
+                vec![node(1, true), node(2, false), node(3, false)],
+                vec![2, 3],
+            ),
+            (vec![node(1, true), node(2, false)], vec![2]),
+            (vec![node(1, true), node(2, true)], vec![]),
+        ];
+        for (states, gone) in cases {
+            let lost = lost(&states.concat());
+            let found: Vec<u32> = (1..=3).filter(|id| lost.gone(*id).is_some()).collect();
+            assert_eq!(found, gone);
+            assert!(!lost.fencing());
+        }
+    }
+
+    #[test]
     fn a_pacemaker_that_does_not_run() {
         let refused = |cmd: &Cmd| {
             Ok(storhaug_agents::exec::Output::exited(
@@ -268,7 +325,7 @@ mod tests {
                 "Not connected",
             ))
         };
-        let error = Lost::read(&refused, Deadline::after(std::time::Duration::from_secs(5)));
+        let error = Lost::read(&refused, Deadline::after(Duration::from_secs(5)));
         let error = format!("{:#}", error.unwrap_err());
         assert!(error.ends_with("exit code 102: Not connected"), "{error}");
     }
