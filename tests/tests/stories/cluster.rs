@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use storhaug_lab::layout::free_addresses;
-use storhaug_lab::{Cmd, Lab, Options, Output, Release, smb, wait};
+use storhaug_lab::{Cmd, Lab, Options, Output, Release, cell, smb, wait};
 
 /// The configuration that the stories change.
 pub const CONF: &str = "/etc/storhaug/storhaug.conf";
@@ -357,7 +357,9 @@ impl Cluster {
         );
         for entry in std::fs::read_dir("/proc")?.flatten() {
             let cgroup = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
-            if cgroup.contains(&group) {
+            let pid = entry.file_name().to_string_lossy().parse();
+            // A zombie waits for somebody outside the lab to look at it.
+            if cgroup.contains(&group) && pid.is_ok_and(cell::alive) {
                 traces.push(entry.path().display().to_string());
             }
         }
