@@ -84,8 +84,21 @@ impl Agent for Noded {
     }
 
     fn monitor(&self, ctx: &Ctx) -> Result<State, Failure> {
-        let Err(error) = daemon(ctx).status(patience(ctx)) else {
-            return Ok(State::Running);
+        let error = match daemon(ctx).status(patience(ctx)) {
+            Ok(_) if ctx.probe => return Ok(State::Running),
+            Ok(status) => {
+                // Somebody else may have restarted it.
+                if status.reset_dead_peers != self.reset_dead_peers {
+                    self.configure(ctx)?;
+                }
+                if status.node.is_none() {
+                    let warning = "storhaug-noded cannot reach Corosync: no other node learns \
+                                   which clients are here";
+                    ctx.log(Level::Warning, warning);
+                }
+                return Ok(State::Running);
+            }
+            Err(error) => error,
         };
         let state = unit().state(ctx)?;
         if state.is_ended() {
@@ -211,6 +224,21 @@ mod tests {
         };
         let (state, processes) = act(root.path(), UP, |ctx| noded.monitor(ctx));
         assert_eq!((state.unwrap(), processes), (State::Running, 0));
+    }
+
+    #[test]
+    fn a_daemon_that_somebody_else_restarted_is_told_its_parameters_again() {
+        let root = tempfile::tempdir().unwrap();
+        let questions = daemon_below(root.path());
+        let noded = Noded {
+            reset_dead_peers: false,
+        };
+        let (state, _) = act(root.path(), UP, |ctx| noded.monitor(ctx));
+        assert_eq!(state.unwrap(), State::Running);
+        let told = Question::Configure {
+            reset_dead_peers: false,
+        };
+        assert!(questions.try_iter().any(|question| question == told));
     }
 
     #[test]
