@@ -350,7 +350,8 @@ impl Ctdb {
         let since = match fs::metadata(&mark) {
             Ok(metadata) => metadata.modified()?.elapsed().unwrap_or_default(),
             Err(_) => {
-                fs::write(&mark, "").with_context(|| format!("writing {}", mark.display()))?;
+                // Where it cannot be written, a restart would not help either.
+                let _ = fs::write(&mark, "");
                 Duration::ZERO
             }
         };

@@ -390,6 +390,19 @@ fn how_long_a_daemon_recovers_says_nothing_of_the_next_one() {
 }
 
 #[test]
+fn a_recovery_is_no_failure_where_nothing_can_be_written() {
+    let node = Node::new();
+    node.daemon();
+    let mark = node.root.path().join("run/ctdb/storhaug-recovery");
+    symlink("/no/such/directory", mark).unwrap();
+    node.now(Says {
+        recovery_mode: 1,
+        ..WELL
+    });
+    assert_eq!(node.act("monitor", &[]), Code::Success);
+}
+
+#[test]
 fn who_may_read_a_file_does_not_change() {
     let node = Node::new();
     let mode = |name: &str| {
