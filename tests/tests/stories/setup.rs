@@ -66,8 +66,8 @@ pub fn password(c: &Cluster) -> Result<()> {
     c.run(node, "storhaug teardown --yes")?;
     let trace = Trace::start(c)?;
     c.run(node, "storhaug setup")?;
-    c.settled()?;
     let executed = trace.finish()?;
+    c.settled()?;
     ensure!(executed.contains("/pcs\""), "the trace has not seen pcs");
     ensure!(
         !executed.contains(password),
