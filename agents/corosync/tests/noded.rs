@@ -250,6 +250,24 @@ fn sockets_to_a_node_that_was_fenced_are_destroyed_and_no_others() {
 }
 
 #[test]
+fn sockets_to_a_node_that_came_back_are_left_alone() {
+    let net = Net::cluster(3);
+    let _listener = net.nodes[2].listen("10.99.0.3:49152");
+    net.cut(3);
+    net.nodes[0].until_status("node3 to be missed", |status| {
+        status.quorate && status.group.len() == 2
+    });
+    net.mend(3);
+    net.until_complete();
+    let mut sockets = net.nodes[0].connect("10.99.0.3:49152", 1);
+    // Pacemaker's record lags behind.
+    net.nodes[0].fenced(&[3]);
+    assert_eq!(end(&mut sockets[0], WHILE), None);
+    let status = net.nodes[0].daemon().status(soon()).unwrap();
+    assert_eq!(status.resets, []);
+}
+
+#[test]
 fn dead_peers_are_left_alone_where_that_is_wanted() {
     let mut net = Net::cluster(3);
     let _listener = net.nodes[2].listen("10.99.0.3:49152");

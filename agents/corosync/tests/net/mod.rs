@@ -375,6 +375,11 @@ impl Net {
         self.switch.command(&format!("ip link set p{number} down"));
     }
 
+    /// Plugs it in again.
+    pub fn mend(&self, number: usize) {
+        self.switch.command(&format!("ip link set p{number} up"));
+    }
+
     /// Cuts a node off and ends everything on it without a word.
     pub fn crash(&mut self, number: usize) {
         self.cut(number);
