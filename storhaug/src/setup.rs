@@ -37,9 +37,8 @@ const SETTLING: Duration = Duration::from_secs(600);
 /// After so long without anything going on, what does not run will not run.
 const QUIET: Duration = Duration::from_secs(30);
 
-/// How often a push is tried again when somebody else was faster. Every result
-/// of every monitor is a change of the CIB, too.
-const PUSHES: usize = 50;
+/// How often a push is tried again when somebody else was faster.
+const PUSHES: usize = 10;
 
 /// Whether resources of others may be in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

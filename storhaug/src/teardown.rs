@@ -26,9 +26,8 @@ const STOPPING: Duration = Duration::from_secs(300);
 /// How long a cluster that did not run may take to answer.
 const STARTING: Duration = Duration::from_secs(120);
 
-/// How often a push is tried again when somebody else was faster. Every result
-/// of every monitor is a change of the CIB, too.
-const PUSHES: usize = 50;
+/// How often a push is tried again when somebody else was faster.
+const PUSHES: usize = 10;
 
 /// Takes everything of ours away. A cluster in which there is nothing of ours
 /// is taken apart only where it is called `configured`: what is left of a
