@@ -169,13 +169,13 @@ impl Simulation {
         self.settle();
     }
 
-    /// One transition, carried out. What was done, in order.
-    pub fn transition(&mut self, arguments: &[&str]) -> Vec<Action> {
+    /// One call of the simulator, whose cluster becomes this one. What it says.
+    fn simulate(&mut self, arguments: &[&str]) -> Element {
         let directory = tempfile::tempdir().unwrap();
         let (before, after) = (directory.path().join("in"), directory.path().join("out"));
         std::fs::write(&before, self.cib.to_string()).unwrap();
         let cmd = Cmd::new("crm_simulate")
-            .args(["--simulate", "--output-as=xml", "--xml-file"])
+            .args(["--output-as=xml", "--xml-file"])
             .arg(&before)
             .arg("--save-output")
             .arg(&after)
@@ -183,8 +183,18 @@ impl Simulation {
         let output = Host
             .run(&cmd, Deadline::after(Duration::from_secs(60)))
             .unwrap();
-        let told = Element::parse(&output.checked().unwrap()).unwrap();
         self.cib = Element::parse(&std::fs::read_to_string(&after).unwrap()).unwrap();
+        Element::parse(&output.checked().unwrap()).unwrap()
+    }
+
+    /// One transition, carried out. What was done, in order.
+    pub fn transition(&mut self, arguments: &[&str]) -> Vec<Action> {
+        // What happens first, then what Pacemaker does about it: in one call,
+        // crm_simulate 3.0 does both and writes no more than the former.
+        if !arguments.is_empty() {
+            self.simulate(arguments);
+        }
+        let told = self.simulate(&["--simulate"]);
         let done = told
             .find("transition")
             .map_or(&[][..], |transition| &transition.children);
