@@ -172,7 +172,7 @@ pub(super) const FAILOVER: Key = Key {
     kind: Kind::Choice(&["default", "fast"]),
     default: "`\"default\"`",
     meaning: "How soon a silent node counts as lost: by Corosync's own timeouts, or after about \
-              a second, for networks that do not pause.",
+              two seconds, for local networks and nodes that do not pause.",
     slides: &[],
 };
 pub(super) const PLACEMENT: Key = Key {
