@@ -136,9 +136,10 @@ pub struct Vip {
     pub address: IpAddr,
     /// The node that holds it.
     pub holder: Option<Node>,
-    /// Since when it holds it.
+    /// Since when it holds it, as far as this node's daemon was there. A time
+    /// during which nobody held it is not counted, if it is the same node.
     pub since: Option<u64>,
-    /// The node that held it before.
+    /// Another node, which held it before; the last one, if nobody holds it.
     pub previous: Option<Node>,
     /// How many connections are known.
     pub clients: usize,

@@ -226,7 +226,10 @@ impl Engine {
                     let since = entry.since.unwrap_or_default();
                     messages.push(Message {
                         vip: *vip,
-                        body: Body::Hold { since },
+                        body: Body::Hold {
+                            since,
+                            previous: entry.previous,
+                        },
                     });
                     messages.extend(message::all(*vip, &entry.live()));
                     let inherited = entry.inherited();
@@ -265,8 +268,10 @@ impl Engine {
         let vip = message.vip;
         let holder = self.table.get(vip).and_then(|entry| entry.holder);
         match &message.body {
-            Body::Hold { since } => {
-                self.table.entry(vip).hold(from, *since, now);
+            Body::Hold { since, previous } => {
+                let entry = self.table.entry(vip);
+                entry.hold(from, *since, now);
+                entry.succeeds(previous.filter(|previous| *previous != from));
                 if from != me && holder != Some(from) {
                     self.outputs.push(Output::Look(vip));
                 } else if from == me && !self.held.contains(&vip) {
@@ -346,7 +351,10 @@ impl Engine {
             self.send(
                 Message {
                     vip,
-                    body: Body::Hold { since: wall },
+                    body: Body::Hold {
+                        since: wall,
+                        previous: None,
+                    },
                 },
                 now,
             );
@@ -544,6 +552,21 @@ mod tests {
         cluster.listed(1, &[3]);
         assert_eq!([1, 2, 3].map(|node| cluster.clients(node)), [1, 1, 1]);
         assert_eq!([1, 2, 3].map(|node| cluster.holder(node)), [Some(1); 3]);
+    }
+
+    #[test]
+    fn a_node_that_joins_is_told_where_an_address_came_from() {
+        let mut cluster = Cluster::new(&[1, 2, 3]);
+        cluster.hold(1);
+        cluster.addresses.clear();
+        cluster.leave(1);
+        cluster.hold(2);
+        cluster.join(1);
+        let moves = [1, 2, 3].map(|node| {
+            let entry = cluster.engines[&node].table().get(VIP).unwrap();
+            (entry.holder, entry.previous, entry.since)
+        });
+        assert_eq!(moves, [(Some(2), Some(1), Some(5)); 3]);
     }
 
     #[test]

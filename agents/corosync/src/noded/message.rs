@@ -35,8 +35,9 @@ pub struct Message {
 /// What is said of a virtual address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    /// The sender holds it, since so many milliseconds after 1970.
-    Hold { since: u64 },
+    /// The sender holds it, since so many milliseconds after 1970, and another
+    /// node did before.
+    Hold { since: u64, previous: Option<u32> },
     /// The sender held it, and has sent the last of its connections.
     Release,
     /// Connections at the sender, who holds it.
@@ -104,7 +105,10 @@ impl Message {
         bytes.push(if self.vip.is_ipv4() { 4 } else { 6 });
         put_address(&mut bytes, self.vip);
         match &self.body {
-            Body::Hold { since } => bytes.extend(since.to_be_bytes()),
+            Body::Hold { since, previous } => {
+                bytes.extend(since.to_be_bytes());
+                bytes.extend(previous.unwrap_or(0).to_be_bytes());
+            }
             Body::Release => {}
             Body::Update {
                 part,
@@ -139,7 +143,10 @@ impl Message {
         };
         let vip = rest.address(v4)?;
         let body = match kind {
-            HOLD => Body::Hold { since: rest.u64()? },
+            HOLD => Body::Hold {
+                since: rest.u64()?,
+                previous: Some(rest.u32()?).filter(|node| *node != 0),
+            },
             RELEASE => Body::Release,
             UPDATE => {
                 let part = usize::from(rest.u8()?);
@@ -330,12 +337,11 @@ mod tests {
                     holder: Some(holder).filter(|node| *node != 0),
                     connections,
                 });
-            let body = prop_oneof![
-                any::<u64>().prop_map(|since| Body::Hold { since }),
-                Just(Body::Release),
-                update,
-                orphan,
-            ];
+            let hold = (any::<u64>(), any::<u32>()).prop_map(|(since, previous)| Body::Hold {
+                since,
+                previous: Some(previous).filter(|node| *node != 0),
+            });
+            let body = prop_oneof![hold, Just(Body::Release), update, orphan,];
             (address(v4), body).prop_map(|(vip, body)| Message { vip, body })
         })
     }

@@ -31,10 +31,13 @@ pub struct Table(BTreeMap<IpAddr, Entry>);
 pub struct Entry {
     /// The node that holds it.
     pub holder: Option<u32>,
-    /// Since when, in milliseconds after 1970.
+    /// Since when, in milliseconds after 1970. A time during which nobody held
+    /// it does not count, if it is the same node as before.
     pub since: Option<u64>,
-    /// The node that held it before.
+    /// Another node, which held it before; the last that did, if nobody holds it.
     pub previous: Option<u32>,
+    /// `since` and `previous` of the last holder, should it be the next as well.
+    before: (Option<u64>, Option<u32>),
     /// The connections that the holder has; of the last holder, if there is none.
     live: BTreeSet<Connection>,
     /// The connections of earlier holders.
@@ -88,11 +91,16 @@ impl Entry {
         if self.holder == Some(node) {
             return;
         }
-        if self.holder.is_some() {
-            self.previous = self.holder;
+        if self.holder.is_none() && self.previous == Some(node) {
+            // A daemon that was restarted, not an address that moved.
+            let (earlier, previous) = self.before;
+            self.since = earlier.or(Some(since));
+            self.previous = previous;
+        } else {
+            self.previous = self.holder.or(self.previous);
+            self.since = Some(since);
         }
         self.holder = Some(node);
-        self.since = Some(since);
         self.changed = Some(now);
         self.retold = None;
         self.inherited.append(&mut self.live);
@@ -101,11 +109,17 @@ impl Entry {
     /// `node` does not hold the address any more. Nothing happens if it did not.
     pub fn release(&mut self, node: u32, now: Instant) {
         if self.holder == Some(node) {
+            self.before = (self.since.take(), self.previous);
             self.previous = self.holder.take();
-            self.since = None;
             self.changed = Some(now);
             self.retold = None;
         }
+    }
+
+    /// The holder says who held the address before it, which only those who
+    /// were there know.
+    pub fn succeeds(&mut self, previous: Option<u32>) {
+        self.previous = self.previous.or(previous);
     }
 
     /// The holder has said something about its connections.
@@ -203,6 +217,25 @@ mod tests {
             [connection(1), connection(2), connection(3)]
         );
         assert_eq!((entry.holder, entry.previous), (Some(3), Some(2)));
+    }
+
+    #[test]
+    fn a_holder_that_was_away_alone_did_not_move() {
+        let now = Instant::now();
+        let mut entry = Entry::default();
+        entry.hold(1, 10, now);
+        entry.hold(2, 20, now);
+        entry.release(2, now);
+        assert_eq!((entry.since, entry.previous), (None, Some(2)));
+        entry.hold(2, 30, now);
+        assert_eq!((entry.since, entry.previous), (Some(20), Some(1)));
+        entry.release(2, now);
+        entry.hold(1, 40, now);
+        assert_eq!((entry.since, entry.previous), (Some(40), Some(2)));
+        let mut told = Entry::default();
+        told.orphan(Some(1), &[], now);
+        told.hold(1, 50, now);
+        assert_eq!((told.since, told.previous), (Some(50), None));
     }
 
     #[test]
