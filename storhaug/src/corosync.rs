@@ -60,12 +60,23 @@ impl Totem {
 
     /// How long after a node's silent death the others have agreed on it.
     pub fn detection(&self, nodes: usize) -> Duration {
+        self.token(nodes) + self.consensus(nodes)
+    }
+
+    /// The token timeout that a cluster of so many nodes runs with.
+    pub fn token(&self, nodes: usize) -> Duration {
         let further = u32::try_from(nodes.saturating_sub(2)).unwrap_or(u32::MAX);
-        let coefficient = self.token_coefficient.unwrap_or(650);
-        let token = self.token.unwrap_or(3000);
-        let token = u64::from(token) + u64::from(coefficient) * u64::from(further);
-        let consensus = self.consensus.map_or(token * 6 / 5, u64::from);
-        Duration::from_millis(token + consensus)
+        let coefficient = u64::from(self.token_coefficient.unwrap_or(650));
+        let token = u64::from(self.token.unwrap_or(3000));
+        Duration::from_millis(token + coefficient * u64::from(further))
+    }
+
+    /// The consensus timeout that it runs with.
+    pub fn consensus(&self, nodes: usize) -> Duration {
+        match self.consensus {
+            Some(consensus) => Duration::from_millis(u64::from(consensus)),
+            None => self.token(nodes) * 6 / 5,
+        }
     }
 }
 

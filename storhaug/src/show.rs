@@ -1,16 +1,24 @@
 //! How plans and states are written, for people and for programs.
 
 use std::fmt::Write;
+use std::time::{Duration, SystemTime};
 
+use humantime::{format_duration, format_rfc3339_millis, format_rfc3339_seconds};
 use serde_json::{Value as Json, json};
+use storhaug_agents::daemon::Vip;
 
+use crate::corosync::Totem;
 use crate::desired::Kind;
 use crate::pacemaker::Foretold;
 use crate::plan::{Action, Plan};
-use crate::status::Status;
+use crate::status::{Clients, Status};
 
 /// Version of the JSON documents. Fields are added without a new version.
 const SCHEMA: u32 = 1;
+
+/// How the time until a silent node is noticed comes about.
+const FORMULA: &str = "token + token_coefficient * (nodes - 2), \
+                       plus consensus, which is 1.2 times that unless it is set";
 
 /// What a plan is shown with beside itself.
 #[derive(Clone, Debug, Default)]
@@ -37,22 +45,21 @@ fn write_plan(f: &mut String, plan: &Plan, outlook: &Outlook) -> std::fmt::Resul
         plan.nodes.join(", ")
     )?;
     let (now, then) = plan.totem;
-    let seconds = |totem: crate::corosync::Totem| {
-        format!("{:.2} s", totem.detection(plan.nodes.len()).as_secs_f64())
-    };
-    if plan.create || now == then {
-        writeln!(
-            f,
-            "a silent node is noticed after {} (token + consensus)",
-            seconds(then)
-        )?;
+    let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
+    let nodes = plan.nodes.len();
+    let (mark, before) = if plan.create || now == then {
+        ("", String::new())
     } else {
-        let (now, then) = (seconds(now), seconds(then));
-        writeln!(
-            f,
-            "~ a silent node is noticed after {now} → {then} (token + consensus)"
-        )?;
-    }
+        ("~ ", format!("{} → ", seconds(now.detection(nodes))))
+    };
+    writeln!(
+        f,
+        "{mark}a silent node is noticed after {before}{}: token {} + consensus {} \
+         (corosync.conf(5))",
+        seconds(then.detection(nodes)),
+        seconds(then.token(nodes)),
+        seconds(then.consensus(nodes)),
+    )?;
     for doubt in &outlook.doubts {
         writeln!(f, "! {doubt}")?;
     }
@@ -142,15 +149,30 @@ pub fn plan_json(plan: &Plan, outlook: &Outlook) -> Json {
         });
         steps.collect::<Vec<_>>()
     });
-    let detection = |totem: crate::corosync::Totem| {
-        u64::try_from(totem.detection(plan.nodes.len()).as_millis()).unwrap_or(u64::MAX)
+    let nodes = plan.nodes.len();
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let (now, then) = plan.totem;
+    let parts = |totem: Totem| {
+        json!({
+            "token_ms": ms(totem.token(nodes)),
+            "consensus_ms": ms(totem.consensus(nodes)),
+        })
     };
     json!({
         "schema": SCHEMA,
         "cluster": plan.cluster,
         "nodes": plan.nodes,
         "create": plan.create,
-        "detection_ms": {"from": (!plan.create).then(|| detection(plan.totem.0)), "to": detection(plan.totem.1)},
+        "detection_ms": {
+            "from": (!plan.create).then(|| ms(now.detection(nodes))),
+            "to": ms(then.detection(nodes)),
+        },
+        "detection": {
+            "from": (!plan.create).then(|| parts(now)),
+            "to": parts(then),
+            "formula": FORMULA,
+            "source": "corosync.conf(5)",
+        },
         "changes": changes,
         "foretold": foretold,
         "doubts": outlook.doubts,
@@ -214,12 +236,88 @@ fn write_status(f: &mut String, status: &Status) -> std::fmt::Result {
                 .map(|address| format!("  ({address})"))
                 .unwrap_or_default();
             writeln!(f, "  {:20} {place}{address}", wanted.resource)?;
+            if let Some((clients, vip)) = known(status, &wanted.resource) {
+                write_vip(f, clients, vip)?;
+            }
         }
+    }
+    if let Some(clients) = &status.clients {
+        write_resets(f, clients)?;
     }
     for note in &status.notes {
         writeln!(f, "! {}\n    {}", note.problem, note.remedy)?;
     }
     Ok(())
+}
+
+/// What is known of the clients of the address whose resource this is.
+fn known<'a>(status: &'a Status, resource: &str) -> Option<(&'a Clients, &'a Vip)> {
+    let clients = status.clients.as_ref()?;
+    let vip = clients.of(*status.addresses.get(resource)?)?;
+    Some((clients, vip))
+}
+
+fn write_vip(f: &mut String, clients: &Clients, vip: &Vip) -> std::fmt::Result {
+    let plural = if vip.clients == 1 { "" } else { "s" };
+    write!(f, "    {} client{plural} known", vip.clients)?;
+    if let (Some(holder), Some(previous), Some(since)) = (&vip.holder, &vip.previous, vip.since) {
+        let (from, to) = (&previous.name, &holder.name);
+        write!(f, "; moved {from} → {to} {}", clients.ago(since))?;
+    }
+    writeln!(f)?;
+    if let Some(tickled) = &vip.tickled {
+        writeln!(
+            f,
+            "    {} tickled from here {}: {} packets, first round in {:.1} ms",
+            tickled.clients,
+            clients.age(tickled.at),
+            tickled.packets,
+            Duration::from_micros(tickled.first_round_us).as_secs_f64() * 1000.0
+        )?;
+    }
+    Ok(())
+}
+
+fn write_resets(f: &mut String, clients: &Clients) -> std::fmt::Result {
+    let resets = &clients.answer.resets;
+    if !resets.is_empty() {
+        writeln!(f, "sockets to dead nodes")?;
+    }
+    for reset in resets {
+        let (sockets, ago) = (reset.sockets, clients.ago(reset.at));
+        writeln!(f, "  {:20} {sockets} destroyed here {ago}", reset.node.name)?;
+    }
+    Ok(())
+}
+
+impl Clients {
+    /// How long ago something was when the daemon was asked. The clock of the
+    /// node that noted it may be ahead of this one's.
+    fn age(&self, at: u64) -> String {
+        let age = self.asked.duration_since(moment(at)).unwrap_or_default();
+        format!(
+            "{} ago",
+            format_duration(Duration::from_secs(age.as_secs()))
+        )
+    }
+
+    /// How long ago something was, and when.
+    fn ago(&self, at: u64) -> String {
+        format!("{} ({})", self.age(at), format_rfc3339_seconds(moment(at)))
+    }
+}
+
+/// The end of the year 9999, after which RFC 3339 knows no time.
+const LATEST: u64 = 253_402_300_799_999;
+
+/// A moment in milliseconds since 1970.
+fn moment(at: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(at.min(LATEST))
+}
+
+/// A moment for programs.
+fn stamp(at: u64) -> String {
+    format_rfc3339_millis(moment(at)).to_string()
 }
 
 /// A state for programs.
@@ -256,11 +354,15 @@ pub fn status_json(status: &Status) -> Json {
         .collect();
     let addresses: Vec<Json> = of(Kind::Address)
         .map(|address| {
-            json!({
+            let mut shown = json!({
                 "name": address.resource,
                 "address": status.addresses.get(&address.resource),
                 "holder": state.running(&address.resource).first(),
-            })
+            });
+            if let Some((_, vip)) = known(status, &address.resource) {
+                add_vip(&mut shown, vip);
+            }
+            shown
         })
         .collect();
     let devices: Vec<Json> = of(Kind::Fencing)
@@ -285,7 +387,7 @@ pub fn status_json(status: &Status) -> Json {
         .iter()
         .map(|note| json!({"problem": note.problem, "remedy": note.remedy}))
         .collect();
-    json!({
+    let mut shown = json!({
         "schema": SCHEMA,
         "cluster": status.cluster,
         "verdict": status.verdict.as_str(),
@@ -297,5 +399,33 @@ pub fn status_json(status: &Status) -> Json {
         "fencing": {"enabled": state.fencing, "devices": devices},
         "failures": failures,
         "notes": notes,
-    })
+    });
+    if let Some(clients) = &status.clients {
+        let resets = clients.answer.resets.iter().map(|reset| {
+            json!({"node": reset.node.name, "sockets": reset.sockets, "at": stamp(reset.at)})
+        });
+        shown["resets"] = resets.collect();
+    }
+    shown
+}
+
+/// Adds what storhaug-noded knows; without it these fields are absent.
+fn add_vip(shown: &mut Json, vip: &Vip) {
+    let moved = match (&vip.holder, &vip.previous, vip.since) {
+        (Some(holder), Some(previous), Some(since)) => {
+            json!({"from": previous.name, "to": holder.name, "at": stamp(since)})
+        }
+        _ => Json::Null,
+    };
+    let tickled = vip.tickled.as_ref().map(|tickled| {
+        json!({
+            "at": stamp(tickled.at),
+            "clients": tickled.clients,
+            "packets": tickled.packets,
+            "first_round_us": tickled.first_round_us,
+        })
+    });
+    shown["clients"] = json!(vip.clients);
+    shown["moved"] = moved;
+    shown["tickled"] = json!(tickled);
 }

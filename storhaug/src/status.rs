@@ -1,7 +1,12 @@
-//! `storhaug status`: how the cluster is, from two quick looks at it.
+//! `storhaug status`: how the cluster is, from two quick looks at it, and what
+//! this node's storhaug-noded knows of the addresses' clients.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use storhaug_agents::daemon::{self, Daemon};
+use storhaug_agents::deadline::Deadline;
 
 use crate::agreement::{self, Missing};
 use crate::corosync::Corosync;
@@ -12,6 +17,9 @@ use crate::plan;
 use crate::setup::WITHOUT_FENCING;
 use crate::state::{DEGRADED, Failure, State};
 use crate::xml::Element;
+
+/// How long storhaug-noded may take to answer, which it does within 1 ms.
+const DAEMON: Duration = Duration::from_millis(500);
 
 /// How the cluster is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +60,24 @@ pub struct Status {
     pub missing: Vec<Missing>,
     /// What deserves attention, each with what to do about it.
     pub notes: Vec<Note>,
+    /// What this node's storhaug-noded knows; `None` where it does not answer.
+    pub clients: Option<Clients>,
+}
+
+/// What storhaug-noded knows at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clients {
+    /// When it was asked.
+    pub asked: SystemTime,
+    /// Its answer.
+    pub answer: daemon::Status,
+}
+
+impl Clients {
+    /// What it knows of `address`; `None` where it never heard of it.
+    pub fn of(&self, address: IpAddr) -> Option<&daemon::Vip> {
+        self.answer.vips.iter().find(|vip| vip.address == address)
+    }
 }
 
 /// Something that deserves attention.
@@ -91,7 +117,27 @@ pub fn look(machine: Machine<'_>) -> anyhow::Result<Status> {
             return Ok(down(&corosync.name, note));
         }
     };
-    Ok(judge(corosync.name, state, &cib))
+    let mut status = judge(corosync.name, state, &cib);
+    if !status.addresses.is_empty() {
+        status.ask(machine);
+    }
+    Ok(status)
+}
+
+impl Status {
+    /// Asks the daemon of this node. Whether it runs where it should is
+    /// Pacemaker's to say, so a daemon that does not answer is no verdict.
+    fn ask(&mut self, machine: Machine<'_>) {
+        let daemon = Daemon::new(machine.path(daemon::SOCKET));
+        let asked = SystemTime::now();
+        match daemon.status(Deadline::after(DAEMON)) {
+            Ok(answer) => self.clients = Some(Clients { asked, answer }),
+            Err(error) => self.notes.push(Note::new(
+                format!("nothing is known of clients here: {error:#}"),
+                "systemctl status storhaug-noded",
+            )),
+        }
+    }
 }
 
 fn down(cluster: &str, note: Note) -> Status {
@@ -103,6 +149,7 @@ fn down(cluster: &str, note: Note) -> Status {
         addresses: BTreeMap::new(),
         missing: Vec::new(),
         notes: vec![note],
+        clients: None,
     }
 }
 
@@ -215,5 +262,6 @@ fn judge(cluster: String, state: State, cib: &Element) -> Status {
         addresses,
         missing,
         notes,
+        clients: None,
     }
 }

@@ -76,7 +76,7 @@ pub fn facts(cluster: &Cluster) -> Facts {
         slots: (0..cluster.nodes.len())
             .map(|n| format!("10.0.0.{}", 11 + n))
             .collect(),
-        canonical: "name = \"storhaug\"".into(),
+        canonical: storhaug::config::canonical(cluster),
         fingerprint: "1:abc".into(),
     }
 }
@@ -107,6 +107,7 @@ impl Simulation {
         let mut cib = plan.after.child(Element::new("status"));
         cib.set("crm_feature_set", "3.16.1");
         cib.set("have-quorum", "1");
+        cib.set("dc-uuid", "1");
         let mut simulation = Simulation {
             cib,
             mute: BTreeSet::new(),

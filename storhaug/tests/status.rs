@@ -1,0 +1,278 @@
+//! `storhaug status` beside a storhaug-noded that knows something, one that
+//! says nothing, one that talks nonsense, and none.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a machine that cannot be faked fails its test"
+)]
+
+mod simulator;
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::bail;
+use serde_json::json;
+use simulator::Simulation;
+use storhaug::machine::Machine;
+use storhaug::status::{self, Status, Verdict};
+use storhaug::{corosync, show};
+use storhaug_agents::daemon::{
+    self, Answer, Line, Node, QUESTION_LIMIT, Question, Reset, Tickled, Vip, decode, read_line,
+};
+use storhaug_agents::deadline::Deadline;
+use storhaug_agents::exec::{Cmd, Output, Runner};
+
+/// 2026-11-21T14:00:00Z, in milliseconds since 1970.
+const THEN: u64 = 1_795_269_600_000;
+
+/// A machine of a cluster whose second node has died, and whose tools answer
+/// at once.
+struct Fake {
+    root: tempfile::TempDir,
+    crm_mon: String,
+    cib: String,
+}
+
+impl Fake {
+    fn new() -> Fake {
+        let mut simulation = Simulation::started(&simulator::cluster(3, 2));
+        simulation.crash("node2");
+        simulation.settle();
+        let root = tempfile::tempdir().unwrap();
+        let conf = root.path().join(corosync::PATH.trim_start_matches('/'));
+        std::fs::create_dir_all(conf.parent().unwrap()).unwrap();
+        std::fs::write(conf, "totem {\n cluster_name: storhaug\n}\n").unwrap();
+        Fake {
+            crm_mon: simulation.crm_mon(),
+            cib: simulation.cib().to_string(),
+            root,
+        }
+    }
+
+    fn look(&self) -> Status {
+        status::look(Machine {
+            runner: self,
+            root: self.root.path(),
+        })
+        .unwrap()
+    }
+
+    fn listen(&self) -> UnixListener {
+        let socket = self
+            .root
+            .path()
+            .join(daemon::SOCKET.trim_start_matches('/'));
+        std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+        UnixListener::bind(socket).unwrap()
+    }
+
+    /// A daemon that answers one question about its status with `line`.
+    fn daemon(&self, line: String) -> JoinHandle<()> {
+        let listener = self.listen();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let patience = Deadline::after(Duration::from_secs(60));
+            let asked = read_line(&mut stream, QUESTION_LIMIT, patience).unwrap();
+            let asked: Line<Question> = decode(&asked).unwrap();
+            assert_eq!(asked.body, Question::Status {});
+            writeln!(stream, "{line}").unwrap();
+        })
+    }
+}
+
+impl Runner for Fake {
+    fn run(&self, cmd: &Cmd, _: Deadline) -> anyhow::Result<Output> {
+        let said = match cmd.words()[0] {
+            "crm_mon" => &self.crm_mon,
+            "cibadmin" => &self.cib,
+            other => bail!("{other} was run"),
+        };
+        Ok(Output::exited(cmd, 0, said, ""))
+    }
+}
+
+fn node(id: u32) -> Node {
+    Node {
+        id,
+        name: format!("node{id}"),
+    }
+}
+
+/// What the daemon of node3 says: the first address has moved there from
+/// node2, the second has always been on node1.
+fn knowing() -> daemon::Status {
+    let vip = |last: u8| Vip {
+        address: IpAddr::from([10, 0, 0, last]),
+        holder: Some(node(1)),
+        since: Some(THEN - 86_400_000),
+        previous: None,
+        clients: 1,
+        tickled: None,
+    };
+    let moved = Vip {
+        holder: Some(node(3)),
+        since: Some(THEN),
+        previous: Some(node(2)),
+        clients: 212,
+        tickled: Some(Tickled {
+            at: THEN + 80,
+            clients: 200,
+            packets: 2400,
+            first_round_us: 6250,
+        }),
+        ..vip(102)
+    };
+    daemon::Status {
+        node: Some(node(3)),
+        group: vec![node(1), node(3)],
+        quorate: true,
+        reset_dead_peers: true,
+        vips: vec![vip(101), moved],
+        resets: vec![Reset {
+            node: node(2),
+            at: THEN - 250,
+            sockets: 5,
+        }],
+    }
+}
+
+fn line(body: Answer) -> String {
+    serde_json::to_string(&Line {
+        version: daemon::VERSION,
+        body,
+    })
+    .unwrap()
+}
+
+/// The status beside a daemon that knows, a little more than three minutes
+/// after the move.
+fn told() -> Status {
+    let fake = Fake::new();
+    let daemon = fake.daemon(line(Answer::Status(Box::new(knowing()))));
+    let mut status = fake.look();
+    daemon.join().unwrap();
+    let clients = status.clients.as_mut().unwrap();
+    let age = clients.asked.elapsed().unwrap();
+    assert!(age < Duration::from_secs(600), "asked {age:?} ago");
+    clients.asked = SystemTime::UNIX_EPOCH + Duration::from_millis(THEN + 192_400);
+    status
+}
+
+#[test]
+fn people_read_what_the_readme_shows() {
+    const BEGIN: &str = "<!-- storhaug status -->\n```\n";
+    let shown = show::status_text(&told());
+    for words in [
+        "212 clients known; moved node2 → node3 3m 12s ago (2026-11-21T14:00:00Z)",
+        "1 client known\n",
+        "200 tickled from here 3m 12s ago: 2400 packets, first round in 6.2 ms",
+        "5 destroyed here 3m 12s ago (2026-11-21T13:59:59Z)",
+    ] {
+        assert!(shown.contains(words), "{words} is not in\n{shown}");
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = std::fs::read_to_string(path).unwrap();
+    let (_, after) = readme.split_once(BEGIN).expect("the example's beginning");
+    let (committed, _) = after.split_once("```\n").expect("the example's end");
+    // Where the devices run is for each version of Pacemaker to choose.
+    let lines = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.starts_with("  fence-"));
+        lines.map(str::to_owned).collect()
+    };
+    assert!(
+        lines(committed) == lines(&shown),
+        "put this after {BEGIN} in README.md:\n{shown}"
+    );
+}
+
+#[test]
+fn programs_read_the_same() {
+    let shown = show::status_json(&told());
+    assert_eq!(shown["schema"], 1);
+    let moved = &shown["addresses"][1];
+    assert_eq!(moved["name"], "vip-10.0.0.102");
+    assert_eq!(moved["clients"], 212);
+    assert_eq!(
+        moved["moved"],
+        json!({"from": "node2", "to": "node3", "at": "2026-11-21T14:00:00.000Z"})
+    );
+    assert_eq!(
+        moved["tickled"],
+        json!({
+            "at": "2026-11-21T14:00:00.080Z",
+            "clients": 200,
+            "packets": 2400,
+            "first_round_us": 6250,
+        })
+    );
+    let stayed = &shown["addresses"][0];
+    assert_eq!(stayed["clients"], 1);
+    assert!(stayed["moved"].is_null() && stayed["tickled"].is_null());
+    assert_eq!(
+        shown["resets"],
+        json!([{"node": "node2", "sockets": 5, "at": "2026-11-21T13:59:59.750Z"}])
+    );
+}
+
+/// What Pacemaker says is shown all the same.
+fn assert_untold(status: &Status, reason: &str) {
+    assert_eq!(status.verdict, Verdict::Degraded);
+    let note = status.notes.last().unwrap();
+    assert!(note.problem.contains(reason), "{note:?}");
+    assert_eq!(note.remedy, "systemctl status storhaug-noded");
+    let (text, json) = (show::status_text(status), show::status_json(status));
+    assert!(text.contains(&note.problem), "{text}");
+    assert!(json.get("resets").is_none());
+    let addresses = json["addresses"].as_array().unwrap();
+    assert_eq!(addresses.len(), 2);
+    for address in addresses {
+        assert!(address["holder"].is_string(), "{address}");
+        for field in ["clients", "moved", "tickled"] {
+            assert!(address.get(field).is_none(), "{address}");
+        }
+    }
+}
+
+#[test]
+fn without_a_daemon_there_is_a_note() {
+    assert_untold(&Fake::new().look(), "noded.sock: connecting: ENOENT");
+}
+
+#[test]
+fn a_daemon_that_talks_nonsense_is_a_note() {
+    let fake = Fake::new();
+    let daemon = fake.daemon(r#"{"version":1,"body":{"weather":"fine"}}"#.into());
+    assert_untold(&fake.look(), "unknown variant");
+    daemon.join().unwrap();
+}
+
+/// It is given half a second of the two that a status may take.
+#[test]
+fn a_daemon_that_says_nothing_is_not_waited_for() {
+    let fake = Fake::new();
+    let _silent = fake.listen();
+    let began = Instant::now();
+    assert_untold(&fake.look(), "no answer in time");
+    assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+/// Nor does a time that no calendar has stop it.
+#[test]
+fn any_time_can_be_shown() {
+    let fake = Fake::new();
+    let mut knows = knowing();
+    knows.vips[1].since = Some(u64::MAX);
+    let daemon = fake.daemon(line(Answer::Status(Box::new(knows))));
+    let status = fake.look();
+    daemon.join().unwrap();
+    assert!(show::status_text(&status).contains("0s ago (9999-12-31T23:59:59Z)"));
+    assert_eq!(
+        show::status_json(&status)["addresses"][1]["moved"]["at"],
+        "9999-12-31T23:59:59.999Z"
+    );
+}
