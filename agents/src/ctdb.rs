@@ -110,8 +110,15 @@ const MANAGERS: [&str; 14] = [
 /// How long the daemon may take to answer; it takes milliseconds.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// How long the leader may be silent; CTDB's own "leader timeout" is as long.
+/// How long a monitor waits for a word of the leader, who says one a second.
 const BROADCAST: Duration = Duration::from_secs(5);
+
+/// Seconds of a leader's silence after which CTDB elects another; 5 by default
+/// (ctdb.conf(5)), which is what clients then wait for when the leader is the
+/// node that died: an election fails until the dead node's connections are
+/// gone, and the next one comes a leader timeout later. A leader that is only
+/// slow keeps the cluster lock, and so its office.
+const LEADER_TIMEOUT: &str = "2";
 
 /// How long a recovery may last: two attempts at fencing, each of Pacemaker's
 /// default of 60 s, and CTDB's own part.
@@ -404,6 +411,7 @@ impl Ctdb {
             set("cluster", "cluster lock", Some(self.cluster_lock.as_str())),
             // Its name before CTDB 4.16, which would be read as well.
             set("cluster", "recovery lock", None),
+            set("cluster", "leader timeout", Some(LEADER_TIMEOUT)),
             set("failover", "disabled", Some("true")),
             // From CTDB 4.22 on, a shutdown else waits for addresses to move.
             set("failover", "shutdown failover timeout", Some("0")),

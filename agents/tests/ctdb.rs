@@ -222,8 +222,8 @@ fn a_start_leaves_a_database_and_nothing_else() {
     assert_eq!(
         node.text("etc/ctdb/ctdb.conf"),
         "# ours\n[legacy]\n\trealtime scheduling = false\n\n[cluster]\n\tcluster lock = \
-         !/usr/libexec/storhaug/storhaug-ctdb-lock\n\n[failover]\n\tdisabled = true\n\tshutdown \
-         failover timeout = 0\n"
+         !/usr/libexec/storhaug/storhaug-ctdb-lock\n\tleader timeout = 2\n\n[failover]\n\tdisabled \
+         = true\n\tshutdown failover timeout = 0\n"
     );
     assert_eq!(node.text("etc/ctdb/nodes"), "127.0.0.1\n192.0.2.2\n");
     assert!(fs::symlink_metadata(script).is_err());
