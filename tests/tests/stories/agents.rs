@@ -12,6 +12,9 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// ocf-tester's own 20 s are less than CTDB's peers may need to let it in.
 const PATIENCE: &str = "CRM_meta_timeout=120000";
 
+/// The lab's does without NetBIOS, and nmbd cannot.
+const SMB_CONF: &str = "/etc/samba/smb.conf";
+
 const AGENTS: [&str; 5] = ["ctdb", "glusterfs", "noded", "samba", "vip"];
 
 /// What each agent is tested with by `ocf-tester`. Samba's come last: they need
@@ -52,7 +55,11 @@ pub fn keep_the_contract(c: &Cluster) -> Result<()> {
             .iter()
             .all(|resource| !resource.nodes.contains(node)))
     })?;
+    c.run(node, &format!("cp -p {SMB_CONF} {SMB_CONF}.kept"))?;
     for (agent, options) in TESTED {
+        if options.contains(&"daemon=nmbd") {
+            c.run(node, &format!("sed -i /disable.netbios/d {SMB_CONF}"))?;
+        }
         let options = options.iter().flat_map(|option| ["-o", option]);
         let agent_file = format!("/usr/lib/ocf/resource.d/storhaug/{agent}");
         let tester = c.lab.node(node).command(["ocf-tester", "-n", "tested"])?;
@@ -62,6 +69,7 @@ pub fn keep_the_contract(c: &Cluster) -> Result<()> {
             start_ctdb(c, node)?;
         }
     }
+    c.run(node, &format!("mv {SMB_CONF}.kept {SMB_CONF}"))?;
     c.run(node, "systemctl stop ctdb")?;
     c.run(node, &format!("crm_standby -N {node} -D"))?;
     c.settled()
