@@ -70,8 +70,11 @@ const PACKAGES: &[&str] = &[
     "winbind",
 ];
 
-/// In Debian 13 these modules are part of samba itself.
+/// What Debian 13 has in samba itself.
 const BOOKWORM_PACKAGES: &[&str] = &["samba-vfs-modules"];
+
+/// What Debian 12's samba depends on.
+const TRIXIE_PACKAGES: &[&str] = &["python3-samba"];
 
 /// What the cluster owns, so that the machine must not start it at boot, and
 /// what only costs time in a machine that lives for minutes.
@@ -117,7 +120,7 @@ impl Release {
     fn packages(self) -> Vec<&'static str> {
         let own = match self {
             Self::Bookworm => BOOKWORM_PACKAGES,
-            Self::Trixie => &[],
+            Self::Trixie => TRIXIE_PACKAGES,
         };
         [PACKAGES, own].concat()
     }
