@@ -21,6 +21,25 @@ const BOOT: Duration = Duration::from_secs(240);
 /// Stopping a cluster and a machine in good order.
 const SHUTDOWN: Duration = Duration::from_secs(180);
 
+/// Places on the network without machines of their own.
+const FIREWALL: &str = "firewall";
+const GATEWAY: &str = "gateway";
+const INSIDE: &str = "inside";
+
+const FILTER: &str = "
+table inet filter {
+    chain input { type filter hook input priority filter; ct state invalid drop; }
+    chain forward { type filter hook forward priority filter; ct state invalid drop; }
+}
+";
+const MASQUERADE: &str = "
+table ip nat {
+    chain postrouting {
+        type nat hook postrouting priority srcnat; oifname \"eth0\" masquerade;
+    }
+}
+";
+
 /// The programs the lab itself runs, and the Debian packages they are in.
 const PROGRAMS: &[(&str, &str)] = &[
     ("apt-get", "apt"),
@@ -182,6 +201,24 @@ impl Lab {
     /// The client host.
     pub fn client(&self) -> Machine {
         Machine::new(&self.layout, CLIENT)
+    }
+
+    /// The client host behind a firewall of its own, which drops what its
+    /// connection tracking finds invalid.
+    pub fn firewalled(&self) -> Result<Machine> {
+        network::seat(&self.layout, FIREWALL, 111)?;
+        let seat = self.client().at(FIREWALL);
+        rules(&seat, FILTER)?;
+        Ok(seat)
+    }
+
+    /// The client host behind a gateway that translates addresses, and drops
+    /// what its connection tracking finds invalid. IPv4 alone.
+    pub fn gateway(&self) -> Result<Machine> {
+        network::seat(&self.layout, GATEWAY, 112)?;
+        network::behind(&self.layout, GATEWAY, INSIDE)?;
+        rules(&self.client().at(GATEWAY), &format!("{FILTER}{MASQUERADE}"))?;
+        Ok(self.client().at(INSIDE))
     }
 
     /// Pulls a node's power cord.
@@ -403,6 +440,15 @@ impl fmt::Display for Status {
             self.free.len()
         )
     }
+}
+
+/// Loads a ruleset of nft in a place on the network.
+fn rules(place: &Machine, ruleset: &str) -> Result<()> {
+    place
+        .command(["nft", "--file", "-"])?
+        .input(ruleset)
+        .run()?;
+    Ok(())
 }
 
 /// Makes the lab's directory, which only one can.

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::command::{Cmd, Output};
 use crate::layout::Layout;
+use crate::network::NAMESPACES;
 use crate::power;
 
 /// A node, or the client host.
@@ -17,6 +18,8 @@ use crate::power;
 pub struct Machine {
     layout: Layout,
     name: String,
+    /// Whose network its commands see, if not its own.
+    place: Option<String>,
 }
 
 impl Machine {
@@ -24,7 +27,14 @@ impl Machine {
         Self {
             layout: layout.clone(),
             name: name.to_owned(),
+            place: None,
         }
+    }
+
+    /// The same machine, with the network of another place for all that is run.
+    pub(crate) fn at(mut self, place: &str) -> Self {
+        self.place = Some(place.to_owned());
+        self
     }
 
     /// The machine's name.
@@ -70,6 +80,10 @@ impl Machine {
         S: Into<String>,
     {
         let init = self.init()?;
+        let network = match &self.place {
+            Some(place) => format!("--net={NAMESPACES}/{}", self.layout.namespace(place)),
+            None => "--net".to_owned(),
+        };
         Ok(Cmd::new("/usr/bin/nsenter")
             .bare()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -77,9 +91,9 @@ impl Machine {
             .env("LC_ALL", "C.UTF-8")
             .env("TERM", "dumb")
             .arg(format!("--target={init}"))
-            .args([
-                "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--",
-            ])
+            .args(["--mount", "--uts", "--ipc", "--pid", "--cgroup"])
+            .arg(network)
+            .arg("--")
             .args(argv))
     }
 

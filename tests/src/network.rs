@@ -8,12 +8,16 @@ use anyhow::{Context as _, Result};
 
 use crate::cell;
 use crate::command::Cmd;
-use crate::layout::{Facts, Layout, PREFIX, PREFIX6};
+use crate::layout::{Facts, Layout, PREFIX, PREFIX6, address, address6};
 
 const BRIDGE: &str = "br0";
 /// The name of a machine's interface, inside the machine.
 pub const INTERFACE: &str = "eth0";
-const NAMESPACES: &str = "/run/netns";
+/// The address of what is behind a gateway, and the gateway's beside it.
+const INSIDE: &str = "192.168.77.2";
+const INSIDE_GATEWAY: &str = "192.168.77.1";
+/// Where `ip netns` keeps them.
+pub const NAMESPACES: &str = "/run/netns";
 
 /// The state of a switch port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,34 +52,72 @@ pub fn create(layout: &Layout) -> Result<()> {
 /// Gives a machine a new namespace with a cable to the switch. New at every
 /// power on, because no address or socket of a machine survives its power.
 pub fn plug(layout: &Layout, facts: &Facts, machine: &str, port: Port) -> Result<()> {
-    let namespace = layout.namespace(machine);
-    let host = facts.host_number(machine)?;
-    unplug(layout, machine)?;
+    seat(layout, machine, facts.host_number(machine)?)?;
+    set_port(layout, machine, port)
+}
+
+/// Gives a further place on the network, which has no machine of its own, a
+/// new namespace with a cable to the switch. `host` is the last octet of its
+/// addresses.
+pub fn seat(layout: &Layout, name: &str, host: u8) -> Result<()> {
+    let namespace = layout.namespace(name);
+    unplug(layout, name)?;
     Cmd::new("ip").args(["netns", "add", &namespace]).run()?;
     batch(
         &switch(layout),
         &[
-            format!("link add {machine} type veth peer name {INTERFACE} netns {namespace}"),
-            format!("link set {machine} master {BRIDGE}"),
+            format!("link add {name} type veth peer name {INTERFACE} netns {namespace}"),
+            format!("link set {name} master {BRIDGE}"),
         ],
     )?;
     batch(
         &namespace,
         &[
             format!("link set {INTERFACE} address 02:00:00:00:77:{host:02x}"),
-            format!(
-                "addr add {}/{PREFIX} dev {INTERFACE}",
-                facts.address(machine)?
-            ),
+            format!("addr add {}/{PREFIX} dev {INTERFACE}", address(host)),
             format!(
                 "addr add {}/{PREFIX6} dev {INTERFACE} nodad",
-                facts.address6(machine)?
+                address6(host)
             ),
             "link set lo up".to_owned(),
             format!("link set {INTERFACE} up"),
         ],
     )?;
-    set_port(layout, machine, port)
+    set_port(layout, name, Port::Up)
+}
+
+/// Gives `inside` a new namespace with a cable to `gateway` alone, a place of
+/// [`seat`], which forwards for it. What it translates is for the caller to say.
+pub fn behind(layout: &Layout, gateway: &str, inside: &str) -> Result<()> {
+    let outer = layout.namespace(gateway);
+    let inner = layout.namespace(inside);
+    if exists(&inner) {
+        Cmd::new("ip").args(["netns", "del", &inner]).run()?;
+    }
+    Cmd::new("ip").args(["netns", "add", &inner]).run()?;
+    batch(
+        &outer,
+        &[
+            format!("link add {inside} type veth peer name {INTERFACE} netns {inner}"),
+            format!("addr add {INSIDE_GATEWAY}/{PREFIX} dev {inside}"),
+            format!("link set {inside} up"),
+        ],
+    )?;
+    batch(
+        &inner,
+        &[
+            format!("addr add {INSIDE}/{PREFIX} dev {INTERFACE}"),
+            "link set lo up".to_owned(),
+            format!("link set {INTERFACE} up"),
+            format!("route add default via {INSIDE_GATEWAY}"),
+        ],
+    )?;
+    let forward = "/proc/sys/net/ipv4/ip_forward";
+    Cmd::new("ip")
+        .args(["netns", "exec", &outer, "tee", forward])
+        .input("1")
+        .run()?;
+    Ok(())
 }
 
 /// Takes a machine's namespace away, and its cable with it.

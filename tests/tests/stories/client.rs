@@ -8,28 +8,27 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use storhaug_lab::wait;
+use storhaug_lab::{Machine, wait};
 
 use crate::cluster::{Cluster, scratch};
 
 /// No story takes longer.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// A program on the client host until it is told to stop.
+/// A program on a machine until it is told to stop.
 #[derive(Debug)]
-struct Program<'a> {
-    cluster: &'a Cluster,
+struct Program {
+    machine: Machine,
     stop: String,
     thread: JoinHandle<Result<String>>,
 }
 
-impl<'a> Program<'a> {
-    fn start(cluster: &'a Cluster, name: &str, text: &str, arguments: &[&str]) -> Result<Self> {
-        let client = cluster.lab.client();
+impl Program {
+    fn start(machine: Machine, name: &str, text: &str, arguments: &[&str]) -> Result<Self> {
         let stop = format!("/tmp/{name}.stop");
         let ready = format!("{stop}.ready");
-        client.run(["rm", "-f", &stop, &ready])?;
-        let python = client
+        machine.run(["rm", "-f", &stop, &ready])?;
+        let python = machine
             .command(["python3", "-", &stop])?
             .args(arguments.iter().copied())
             .input(text)
@@ -37,17 +36,17 @@ impl<'a> Program<'a> {
         let thread = std::thread::spawn(move || python.run());
         wait::until_true(&format!("{name} is ready"), Duration::from_secs(30), || {
             ensure!(!thread.is_finished(), "it has ended");
-            Ok(client.exec(["test", "-e", &ready])?.success())
+            Ok(machine.exec(["test", "-e", &ready])?.success())
         })?;
         Ok(Self {
-            cluster,
+            machine,
             stop,
             thread,
         })
     }
 
     fn finish(self) -> Result<String> {
-        self.cluster.lab.client().run(["touch", &self.stop])?;
+        self.machine.run(["touch", &self.stop])?;
         self.thread
             .join()
             .map_err(|_| anyhow!("the thread of a client panicked"))?
@@ -56,13 +55,14 @@ impl<'a> Program<'a> {
 
 /// Connects to every address all the time.
 #[derive(Debug)]
-pub struct Watch<'a>(Program<'a>);
+pub struct Watch(Program);
 
-impl<'a> Watch<'a> {
-    pub fn start(cluster: &'a Cluster) -> Result<Self> {
+impl Watch {
+    pub fn start(cluster: &Cluster) -> Result<Self> {
         let addresses: Vec<String> = cluster.vips.iter().map(IpAddr::to_string).collect();
         let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-        Program::start(cluster, "watch", include_str!("watch.py"), &addresses).map(Self)
+        let client = cluster.lab.client();
+        Program::start(client, "watch", include_str!("watch.py"), &addresses).map(Self)
     }
 
     /// For each address the longest time in seconds without a connection.
@@ -77,29 +77,63 @@ impl<'a> Watch<'a> {
 
 /// Clients that are blocked in a receive.
 #[derive(Debug)]
-pub struct Waiting<'a>(Program<'a>);
+pub struct Waiting(Program);
 
-impl<'a> Waiting<'a> {
-    pub fn connect(cluster: &'a Cluster, vip: IpAddr, count: usize) -> Result<Self> {
-        let arguments = [vip.to_string(), count.to_string()];
+impl Waiting {
+    /// So many of them, at one place on the network; `name` tells them apart
+    /// from others.
+    pub fn connect(
+        place: Machine,
+        name: &str,
+        vip: IpAddr,
+        port: u16,
+        count: usize,
+    ) -> Result<Self> {
+        let arguments = [vip.to_string(), port.to_string(), count.to_string()];
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        Program::start(cluster, "waiting", include_str!("waiting.py"), &arguments).map(Self)
+        Program::start(place, name, include_str!("waiting.py"), &arguments).map(Self)
     }
 
-    /// How many were reset, up to ten seconds from now.
-    pub fn reset(self) -> Result<usize> {
-        Ok(self.0.finish()?.trim().parse()?)
+    /// When each that was reset was, up to ten seconds from now, in seconds
+    /// since 1970.
+    pub fn resets(self) -> Result<Vec<f64>> {
+        let printed = self.0.finish()?;
+        printed.lines().map(|line| Ok(line.parse()?)).collect()
+    }
+}
+
+/// A server on a node that keeps connections and says nothing, and sees
+/// addresses arrive on its node.
+#[derive(Debug)]
+pub struct Listening(Program);
+
+impl Listening {
+    pub fn start(cluster: &Cluster, node: &str, port: u16, vips: &[IpAddr]) -> Result<Self> {
+        let vips = vips.iter().map(IpAddr::to_string);
+        let arguments: Vec<String> = std::iter::once(port.to_string()).chain(vips).collect();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let node = cluster.lab.node(node);
+        Program::start(node, "listening", include_str!("listening.py"), &arguments).map(Self)
+    }
+
+    /// When addresses arrived here, in seconds since 1970.
+    pub fn arrivals(self) -> Result<Vec<(IpAddr, f64)>> {
+        let parse = |line: &str| -> Result<(IpAddr, f64)> {
+            let (address, at) = line.split_once(' ').context("a server says too little")?;
+            Ok((address.parse()?, at.parse()?))
+        };
+        self.0.finish()?.lines().map(parse).collect()
     }
 }
 
 /// One SMB session that writes.
 #[derive(Debug)]
-pub struct Session<'a>(Program<'a>);
+pub struct Session(Program);
 
-impl<'a> Session<'a> {
-    pub fn start(cluster: &'a Cluster, vip: IpAddr) -> Result<Self> {
+impl Session {
+    pub fn start(cluster: &Cluster, vip: IpAddr) -> Result<Self> {
         Program::start(
-            cluster,
+            cluster.lab.client(),
             "session",
             include_str!("session.py"),
             &[&vip.to_string()],

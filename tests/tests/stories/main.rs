@@ -49,6 +49,7 @@ const STORIES: &[Story] = &[
     Story::once("reboot", nodes::reboot),
     Story::once("cut-off", nodes::cut_off),
     Story::once("clients-that-wait", nodes::clients_that_wait),
+    Story::everywhere("clients-behind-nat", nodes::clients_behind_nat).changing(),
 ];
 
 fn main() -> ExitCode {

@@ -1,17 +1,17 @@
-"""Connects many times to port 445 of an address and waits for whatever the
-server says, which is nothing. When a file appears, gives the server ten seconds
-more, and prints how many connections were reset."""
+"""Connects many times to a port of an address and waits for whatever the server
+says, which is nothing. When a file appears, gives the server ten seconds more,
+and prints when each connection that was reset was, in seconds since 1970."""
 import os, select, socket, sys, time
 
-stop, address, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+stop, address, port, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 poll = select.poll()
 clients = {}
 for _ in range(count):
-    client = socket.create_connection((address, 445), timeout=5)
+    client = socket.create_connection((address, port), timeout=5)
     clients[client.fileno()] = client
     poll.register(client, select.POLLIN)
 open(stop + ".ready", "w").close()
-resets, end = 0, None
+resets, end = [], None
 while clients and (end is None or time.monotonic() < end):
     if end is None and os.path.exists(stop):
         end = time.monotonic() + 10
@@ -19,7 +19,8 @@ while clients and (end is None or time.monotonic() < end):
         try:
             clients[descriptor].recv(1)
         except ConnectionResetError:
-            resets += 1
+            resets.append(time.time())
         poll.unregister(descriptor)
         clients.pop(descriptor).close()
-print(resets)
+for reset in resets:
+    print(reset)
