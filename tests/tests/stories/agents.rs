@@ -46,8 +46,10 @@ pub fn keep_the_contract(c: &Cluster) -> Result<()> {
         c.run(node, &format!("pcs resource describe ocf:storhaug:{agent}"))?;
         c.run(node, &format!("crm ra info ocf:storhaug:{agent}"))?;
     }
-    // A node in standby runs nothing, and is still quorate for CTDB's lock.
-    c.run(node, &format!("crm_standby -N {node} -v on"))?;
+    // A node in standby runs nothing, and is still quorate for CTDB's lock. Until
+    // its reboot: for ever would leave a trace in the configuration.
+    let standby = format!("crm_standby -N {node} -l reboot");
+    c.run(node, &format!("{standby} -v on"))?;
     c.until(120, "nothing runs on the node in standby", || {
         let view = c.lab.view()?;
         Ok(view
@@ -71,7 +73,7 @@ pub fn keep_the_contract(c: &Cluster) -> Result<()> {
     }
     c.run(node, &format!("mv {SMB_CONF}.kept {SMB_CONF}"))?;
     c.run(node, "systemctl stop ctdb")?;
-    c.run(node, &format!("crm_standby -N {node} -D"))?;
+    c.run(node, &format!("{standby} -D"))?;
     c.settled()
 }
 
