@@ -70,9 +70,9 @@ pub struct Arguments {
     /// Releases on which to tell every story; without one, every story on
     /// bookworm and on trixie those that only a second release can tell.
     releases: Vec<String>,
-    /// Only stories whose name contains this.
+    /// Only stories whose name contains this; may be repeated.
     #[arg(long, value_name = "TEXT")]
-    only: Option<String>,
+    only: Vec<String>,
     /// Name the stories, and tell none.
     #[arg(long)]
     list: bool,
@@ -104,10 +104,8 @@ pub fn run(stories: &[Story], arguments: &Arguments) -> Result<usize> {
             .iter()
             .filter(|story| all || story.everywhere)
             .filter(|story| {
-                arguments
-                    .only
-                    .as_ref()
-                    .is_none_or(|text| story.name.contains(text))
+                let only = &arguments.only;
+                only.is_empty() || only.iter().any(|text| story.name.contains(text))
             })
             .collect();
         if !chosen.is_empty() {
