@@ -89,7 +89,7 @@ fn primitive(cluster: &Cluster, vip: &Vip) -> Element {
 fn only_where(vip: &Vip, service: Service) -> Item {
     let name = &vip.name;
     let attribute = match service {
-        Service::Smb => "storhaug-smb",
+        Service::Smb => storhaug_agents::samba::READY.name(),
         Service::Nfs => "storhaug-nfs",
     };
     let id = format!("{PREFIX}{name}-where-{service}");
