@@ -63,11 +63,17 @@ fn lines(text: &str) -> Vec<Line<'_>> {
     }
     let mut start = 0;
     for (end, _) in text.match_indices('\n').chain([(text.len(), "")]) {
-        let comment = text[start..end].trim_start().starts_with(['#', ';']);
-        if end < text.len() && text[start..end].ends_with('\\') && !comment {
-            continue;
+        let line = &text[start..end];
+        let comment = line.trim_start().starts_with(['#', ';']);
+        if line.ends_with('\\') && !comment {
+            if end < text.len() {
+                continue;
+            }
+            // Nothing follows in this file, but something of ours may.
+            lines.push(Line::new(line.trim_end_matches('\\')));
+            break;
         }
-        lines.push(Line::new(&text[start..end]));
+        lines.push(Line::new(line));
         start = end + 1;
         if start >= text.len() {
             break;
@@ -192,6 +198,10 @@ mod tests {
             (
                 "[cluster]\nnode address = 10.0.0.1\nCluster  Lock = \\\n /old/lock\nrecovery lock = /older\ntransport = tcp\n[failover]\ndisabled = false\ndisabled = false",
                 "[cluster]\nnode address = 10.0.0.1\n\tcluster lock = !/helper\ntransport = tcp\n[failover]\n\tdisabled = true\n",
+            ),
+            (
+                "[failover]\ndisabled = true\n[cluster]\ntransport = tcp \\",
+                "[failover]\ndisabled = true\n[cluster]\ntransport = tcp \n\tcluster lock = !/helper\n",
             ),
             (
                 "[database]\ndisabled = false\n[failover]\n",
