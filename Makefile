@@ -86,6 +86,9 @@ deny:
 
 test: unit stories
 
+# The properties are tried on the same cases every time, so that a verdict can be
+# repeated.
+unit: export PROPTEST_RNG_SEED = 1
 unit: packages
 	$(CARGO) test --workspace --exclude storhaug-lab --locked
 	$(CARGO) test -p storhaug-lab --lib --bins --locked
