@@ -99,8 +99,9 @@ stories: packages build
 demo: packages build
 	$(RELEASE)/storhaug-lab demo
 
+# Goes on where an earlier run was interrupted.
 bench: packages build
-	$(CARGO) bench --workspace --exclude storhaug-lab --locked
+	$(RELEASE)/storhaug-lab --name bench bench
 
 libraries:
 	@$(call INSTALL_MISSING,$(LIBRARIES))

@@ -206,7 +206,7 @@ impl Lab {
     /// The client host behind a firewall of its own, which drops what its
     /// connection tracking finds invalid.
     pub fn firewalled(&self) -> Result<Machine> {
-        network::seat(&self.layout, FIREWALL, 111)?;
+        network::seat(&self.layout, FIREWALL, 113)?;
         let seat = self.client().at(FIREWALL);
         rules(&seat, FILTER)?;
         Ok(seat)

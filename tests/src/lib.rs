@@ -8,6 +8,7 @@
 
 use anyhow::{Context as _, Result};
 
+pub mod bench;
 pub mod cell;
 pub mod cluster;
 pub mod command;
@@ -20,6 +21,7 @@ pub mod machine;
 pub mod network;
 pub mod power;
 pub mod rack;
+pub mod script;
 pub mod serving;
 pub mod smb;
 pub mod vm;

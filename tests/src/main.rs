@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
+use storhaug_lab::bench::{self, Event, Results, Selection, Stack};
 use storhaug_lab::layout::Layout;
 use storhaug_lab::{Cmd, Lab, Machine, Options, Release, cell, command, demo, rack, vm};
 
@@ -92,6 +93,34 @@ enum Verb {
         #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/.."))]
         source: PathBuf,
     },
+    /// Measure stacks side by side in a lab of its own; what is measured
+    /// already stays, so that a run that was killed goes on
+    Bench {
+        /// Only this stack; may be given again
+        #[arg(long = "stack", value_enum, value_name = "STACK")]
+        stacks: Vec<Stack>,
+        /// Only this event; may be given again
+        #[arg(long = "event", value_enum, value_name = "EVENT")]
+        events: Vec<Event>,
+        /// How often to measure each [default: 5, stacks of others 3]
+        #[arg(long)]
+        repeats: Option<u32>,
+        /// Leave out what a tickle and a monitor take
+        #[arg(long)]
+        no_parts: bool,
+        /// Measure nothing, print the table of what there is
+        #[arg(long)]
+        table: bool,
+        /// Where the measurements are kept, a file each
+        #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench"))]
+        results: PathBuf,
+        /// Debian release of the machines
+        #[arg(long, value_enum, default_value_t = Release::Bookworm)]
+        release: Release,
+        /// Source tree of storhaug, built by `make build`
+        #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/.."))]
+        source: PathBuf,
+    },
     /// Take the lab down, also one whose `up` was killed
     Down,
     /// Serve the power of the lab's machines, for its `up`
@@ -169,6 +198,30 @@ fn run(args: Args) -> Result<ExitCode> {
         Verb::Collect { dir } => Lab::open(name)?.collect(&dir)?,
         Verb::Demo { release, source } => {
             demo::run(&options(name, release, source), &mut std::io::stdout())?;
+        }
+        Verb::Bench {
+            stacks,
+            events,
+            repeats,
+            no_parts,
+            table,
+            results,
+            release,
+            source,
+        } => {
+            let mut out = std::io::stdout();
+            let selection = Selection {
+                stacks,
+                events,
+                repeats,
+                parts: !no_parts,
+                results,
+            };
+            if !table {
+                bench::run(&options(name, release, source), &selection, &mut out)?;
+            }
+            let results = Results::read(&selection.results)?;
+            out.write_all(bench::table(&results).as_bytes())?;
         }
         Verb::Down => Lab::down(name)?,
         Verb::Rack => rack::serve(&Layout::new(name)?)?,

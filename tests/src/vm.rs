@@ -37,11 +37,22 @@ const BOOT_SCRIPT: &str = include_str!("vm/boot");
 /// Runs a command in the machine, which is booted if it is not up; standard
 /// input and output are the caller's.
 pub fn run(lab: &Lab, argv: &[String]) -> Result<ExitStatus> {
-    if !answers(lab) {
-        boot(lab)?;
-        wait::until_true("the client machine answers", BOOT, || Ok(answers(lab)))?;
+    start(lab)?;
+    command(lab, argv)?.pass()
+}
+
+/// Boots the machine if it is not up.
+pub fn start(lab: &Lab) -> Result<()> {
+    if answers(lab) {
+        return Ok(());
     }
-    lab.client().command(ssh())?.arg(quoted(argv)).pass()
+    boot(lab)?;
+    wait::until_true("the client machine answers", BOOT, || Ok(answers(lab)))
+}
+
+/// A command in the machine, which has to be up.
+pub fn command<S: AsRef<str>>(lab: &Lab, argv: impl AsRef<[S]>) -> Result<Cmd> {
+    Ok(lab.client().command(ssh())?.arg(quoted(argv.as_ref())))
 }
 
 fn answers(lab: &Lab) -> bool {
@@ -76,8 +87,8 @@ fn ssh() -> Vec<String> {
 }
 
 /// An argv as the one line that ssh hands to a shell on the other side.
-fn quoted(argv: &[String]) -> String {
-    let word = |word: &String| format!("'{}'", word.replace('\'', r"'\''"));
+fn quoted<S: AsRef<str>>(argv: &[S]) -> String {
+    let word = |word: &S| format!("'{}'", word.as_ref().replace('\'', r"'\''"));
     argv.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 

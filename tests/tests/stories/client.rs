@@ -1,68 +1,24 @@
-//! Clients and observers that go on while a story does something. Each is a
-//! small program on a machine; it says that it is ready by one file, and is
-//! told to end by another.
+//! Clients and observers that go on while a story does something.
 
 use std::net::IpAddr;
 use std::process::Child;
-use std::thread::JoinHandle;
-use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
-use storhaug_lab::{Machine, wait};
+use anyhow::{Context, Result};
+use storhaug_lab::Machine;
+use storhaug_lab::script::Script;
 
 use crate::cluster::{Cluster, scratch};
 
-/// No story takes longer.
-const LIMIT: Duration = Duration::from_secs(900);
-
-/// A program on a machine until it is told to stop.
-#[derive(Debug)]
-struct Program {
-    machine: Machine,
-    stop: String,
-    thread: JoinHandle<Result<String>>,
-}
-
-impl Program {
-    fn start(machine: Machine, name: &str, text: &str, arguments: &[&str]) -> Result<Self> {
-        let stop = format!("/tmp/{name}.stop");
-        let ready = format!("{stop}.ready");
-        machine.run(["rm", "-f", &stop, &ready])?;
-        let python = machine
-            .command(["python3", "-", &stop])?
-            .args(arguments.iter().copied())
-            .input(text)
-            .limit(LIMIT);
-        let thread = std::thread::spawn(move || python.run());
-        wait::until_true(&format!("{name} is ready"), Duration::from_secs(30), || {
-            ensure!(!thread.is_finished(), "it has ended");
-            Ok(machine.exec(["test", "-e", &ready])?.success())
-        })?;
-        Ok(Self {
-            machine,
-            stop,
-            thread,
-        })
-    }
-
-    fn finish(self) -> Result<String> {
-        self.machine.run(["touch", &self.stop])?;
-        self.thread
-            .join()
-            .map_err(|_| anyhow!("the thread of a client panicked"))?
-    }
-}
-
 /// Connects to every address all the time.
 #[derive(Debug)]
-pub struct Watch(Program);
+pub struct Watch(Script);
 
 impl Watch {
     pub fn start(cluster: &Cluster) -> Result<Self> {
         let addresses: Vec<String> = cluster.vips.iter().map(IpAddr::to_string).collect();
         let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
         let client = cluster.lab.client();
-        Program::start(client, "watch", include_str!("watch.py"), &addresses).map(Self)
+        Script::start(client, "watch", include_str!("watch.py"), &addresses).map(Self)
     }
 
     /// For each address the longest time in seconds without a connection.
@@ -77,7 +33,7 @@ impl Watch {
 
 /// Clients that are blocked in a receive.
 #[derive(Debug)]
-pub struct Waiting(Program);
+pub struct Waiting(Script);
 
 impl Waiting {
     /// So many of them, at one place on the network; `name` tells them apart
@@ -91,7 +47,7 @@ impl Waiting {
     ) -> Result<Self> {
         let arguments = [vip.to_string(), port.to_string(), count.to_string()];
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        Program::start(place, name, include_str!("waiting.py"), &arguments).map(Self)
+        Script::start(place, name, include_str!("waiting.py"), &arguments).map(Self)
     }
 
     /// When each that was reset was, up to ten seconds from now, in seconds
@@ -105,7 +61,7 @@ impl Waiting {
 /// A server on a node that keeps connections and says nothing, and sees
 /// addresses arrive on its node.
 #[derive(Debug)]
-pub struct Listening(Program);
+pub struct Listening(Script);
 
 impl Listening {
     pub fn start(cluster: &Cluster, node: &str, port: u16, vips: &[IpAddr]) -> Result<Self> {
@@ -113,7 +69,7 @@ impl Listening {
         let arguments: Vec<String> = std::iter::once(port.to_string()).chain(vips).collect();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let node = cluster.lab.node(node);
-        Program::start(node, "listening", include_str!("listening.py"), &arguments).map(Self)
+        Script::start(node, "listening", include_str!("listening.py"), &arguments).map(Self)
     }
 
     /// When addresses arrived here, in seconds since 1970.
@@ -128,11 +84,11 @@ impl Listening {
 
 /// One SMB session that writes.
 #[derive(Debug)]
-pub struct Session(Program);
+pub struct Session(Script);
 
 impl Session {
     pub fn start(cluster: &Cluster, vip: IpAddr) -> Result<Self> {
-        Program::start(
+        Script::start(
             cluster.lab.client(),
             "session",
             include_str!("session.py"),
