@@ -28,7 +28,8 @@ pub enum Release {
     Trixie,
 }
 
-/// The cluster stack, its clients, and what one looks into it with.
+/// The cluster stack, its clients, a domain for it to be a member of, and what
+/// one looks into it with.
 const PACKAGES: &[&str] = &[
     "arping",
     "attr",
@@ -45,6 +46,7 @@ const PACKAGES: &[&str] = &[
     "iputils-ping",
     "kmod",
     "libnfs-utils",
+    "libnss-winbind",
     "libxml2-utils",
     "netcat-openbsd",
     "nfs-common",
@@ -62,6 +64,9 @@ const PACKAGES: &[&str] = &[
     "resource-agents",
     "rpcbind",
     "samba",
+    "samba-ad-provision",
+    "samba-dsdb-modules",
+    "samba-testsuite",
     "smbclient",
     "strace",
     "systemd",
@@ -73,8 +78,8 @@ const PACKAGES: &[&str] = &[
 /// What Debian 13 has in samba itself.
 const BOOKWORM_PACKAGES: &[&str] = &["samba-vfs-modules"];
 
-/// What Debian 12's samba depends on.
-const TRIXIE_PACKAGES: &[&str] = &["python3-samba"];
+/// What Debian 12's samba depends on, and what it has in samba itself.
+const TRIXIE_PACKAGES: &[&str] = &["python3-samba", "samba-ad-dc"];
 
 /// What the cluster owns, so that the machine must not start it at boot, and
 /// what only costs time in a machine that lives for minutes.
