@@ -33,6 +33,20 @@ const GUESTS: &str = "
     force user = root
 ";
 
+/// Accounts are each machine's own; the package with winbind's module for the
+/// name service has added it.
+const NSSWITCH: &str = "\
+passwd: files
+group: files
+shadow: files
+hosts: files dns
+networks: files
+protocols: db files
+services: db files
+ethers: db files
+rpc: db files
+";
+
 /// What all machines have in common: a layer under every machine's own.
 pub fn common(layout: &Layout, facts: &Facts, source: Option<&Path>) -> Result<()> {
     disk::create(layout, disk::COMMON)?;
@@ -54,6 +68,7 @@ pub fn common(layout: &Layout, facts: &Facts, source: Option<&Path>) -> Result<(
         &format!("{password}\n"),
     )?;
     put(&root, "etc/hosts", 0o644, &hosts(facts)?)?;
+    put(&root, "etc/nsswitch.conf", 0o644, NSSWITCH)?;
     let agent = program("fence_lab")?;
     let bytes = fs::read(&agent).with_context(|| format!("reading {agent}"))?;
     put_bytes(&root, "usr/sbin/fence_lab", 0o755, &bytes)?;
