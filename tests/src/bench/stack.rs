@@ -124,7 +124,9 @@ impl Stack {
             }
             Self::Ipaddr2 | Self::PortblockGluster | Self::PortblockLocal => {
                 let all = lab.nodes().len();
-                lab.wait_view("all nodes are members", SETTLED, |view| view.online().len() == all)?;
+                lab.wait_view("all nodes are members", SETTLED, |view| {
+                    view.online().len() == all
+                })?;
                 first(lab)?.run(["crm_resource", "--cleanup"]).map(drop)
             }
         }
