@@ -112,16 +112,12 @@ impl Stack {
         })
     }
 
-    /// Has a lost node join again, and the rest forget what failed meanwhile,
-    /// as far as the stack does not do so itself.
+    /// Has a node that has booted join again, and the rest forget what failed
+    /// meanwhile, as far as the stack does not do so itself.
     pub fn revive(self, lab: &Lab, node: &str) -> Result<()> {
         match self {
             Self::Storhaug | Self::Fast => Ok(()),
-            Self::Ctdb => {
-                lab.start(node)?;
-                lab.wait_booted(node)?;
-                start_ctdb(&lab.node(node))
-            }
+            Self::Ctdb => start_ctdb(&lab.node(node)),
             Self::Ipaddr2 | Self::PortblockGluster | Self::PortblockLocal => {
                 let all = lab.nodes().len();
                 lab.wait_view("all nodes are members", SETTLED, |view| {
