@@ -31,6 +31,13 @@ pub fn enter(layout: &Layout, cell: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether a process of the cell is alive.
+pub fn is_alive(layout: &Layout, cell: &str) -> Result<bool> {
+    let groups = cells(layout);
+    let mut members = groups.iter().map(|base| members(&base.join(cell)));
+    members.try_fold(false, |alive, found| Ok(alive || !found?.is_empty()))
+}
+
 /// Kills all processes of one cell and waits until they are gone.
 pub fn kill_cell(layout: &Layout, cell: &str) -> Result<()> {
     cells(layout)

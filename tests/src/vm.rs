@@ -16,7 +16,7 @@ use nix::mount::{MsFlags, mount};
 
 use crate::command::Cmd;
 use crate::layout::Layout;
-use crate::{Lab, disk, network, wait};
+use crate::{Lab, cell, disk, network, wait};
 
 /// The machine's name: of its disk, its cell and its port at the switch.
 const VM: &str = "vm";
@@ -46,7 +46,10 @@ pub fn start(lab: &Lab) -> Result<()> {
     if answers(lab) {
         return Ok(());
     }
-    boot(lab)?;
+    // A busy one may take its time to answer, and must not be booted twice.
+    if !cell::is_alive(lab.layout(), VM)? {
+        boot(lab)?;
+    }
     wait::until_true("the client machine answers", BOOT, || Ok(answers(lab)))
 }
 
