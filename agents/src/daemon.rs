@@ -9,6 +9,7 @@
 //! The daemon helps a failover along, it never decides one. So whoever calls
 //! here logs an error and carries on.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read, Write};
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -63,6 +64,8 @@ pub enum Question {
     Release { vip: IpAddr },
     /// How many clients are known for this address?
     Known { vip: IpAddr },
+    /// Which clients does every address have at this port?
+    Clients { port: u16 },
     /// Everything that the daemon knows of itself.
     Status {},
     /// These are the agent's parameters.
@@ -82,6 +85,10 @@ pub enum Answer {
     Released { sockets: usize },
     /// The clients of one address.
     Known(Known),
+    /// The clients of every address that is known, at the port asked about.
+    Clients {
+        vips: BTreeMap<IpAddr, BTreeSet<IpAddr>>,
+    },
     /// The daemon's state.
     Status(Box<Status>),
     /// The parameters are taken over.
@@ -227,6 +234,19 @@ impl Daemon {
     pub fn known(&self, vip: IpAddr, deadline: Deadline) -> anyhow::Result<Known> {
         match self.ask(&Question::Known { vip }, deadline)? {
             Answer::Known(known) => Ok(known),
+            other => self.surprised(&other),
+        }
+    }
+
+    /// The clients that every known address has, or had until a moment ago, at a
+    /// port of this number: their addresses.
+    pub fn clients(
+        &self,
+        port: u16,
+        deadline: Deadline,
+    ) -> anyhow::Result<BTreeMap<IpAddr, BTreeSet<IpAddr>>> {
+        match self.ask(&Question::Clients { port }, deadline)? {
+            Answer::Clients { vips } => Ok(vips),
             other => self.surprised(&other),
         }
     }

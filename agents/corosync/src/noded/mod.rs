@@ -258,6 +258,12 @@ impl Daemon {
                 };
                 self.answer(ticket, Answer::Known(known));
             }
+            Question::Clients { port } => {
+                let vips = self.engine.table().iter();
+                let vips = vips.map(|(vip, entry)| (*vip, entry.clients_at(port)));
+                let vips = vips.collect();
+                self.answer(ticket, Answer::Clients { vips });
+            }
             Question::Configure { reset_dead_peers } => {
                 self.reset_dead_peers = reset_dead_peers;
                 self.watch_over_the_missing();

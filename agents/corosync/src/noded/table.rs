@@ -185,6 +185,16 @@ impl Entry {
     pub fn clients(&self) -> usize {
         self.live.len() + self.inherited.len()
     }
+
+    /// The clients that have, or had with an earlier holder, a connection to
+    /// this port.
+    pub fn clients_at(&self, port: u16) -> BTreeSet<IpAddr> {
+        let connections = self.live.iter().chain(&self.inherited);
+        connections
+            .filter(|connection| connection.server_port == port)
+            .map(|connection| connection.client)
+            .collect()
+    }
 }
 
 #[cfg(test)]
@@ -210,6 +220,8 @@ mod tests {
         entry.update(Part::Change, &[connection(2), connection(3)], &[]);
         assert_eq!(entry.live(), [connection(2), connection(3)]);
         assert_eq!(entry.inherited(), [connection(1)]);
+        assert_eq!(entry.clients_at(445), ["10.0.0.7".parse().unwrap()].into());
+        assert!(entry.clients_at(2049).is_empty());
         entry.release(2, now);
         entry.hold(3, 0, now);
         assert_eq!(
