@@ -13,10 +13,10 @@ LIBEXEC ?= /usr/libexec/storhaug
 UNITS ?= /usr/lib/systemd/system
 TMPFILES ?= /usr/lib/tmpfiles.d
 
-AGENTS = ctdb glusterfs noded samba vip
+AGENTS = ctdb ganesha ganesha_trigger glusterfs noded samba vip
 HELPERS = storhaug-noded storhaug-ctdb-lock
 UNIT = storhaug-noded.service
-DROPINS = pacemaker.service.d run-storhaug-.mount.d
+DROPINS = nfs-ganesha.service.d pacemaker.service.d run-storhaug-.mount.d
 
 CARGO ?= cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)

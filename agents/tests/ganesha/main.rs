@@ -1,0 +1,416 @@
+//! The agents `ganesha` and `ganesha_trigger`, as Pacemaker calls them, with a
+//! Ganesha that answers or says nothing. Each test has a network, a `/run` and
+//! shared storage of its own; the commands that the agents run are scripts that
+//! write down what they were asked. What the real daemon makes of it is seen in
+//! the lab.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test stands where Pacemaker and the administrator stand"
+)]
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::{
+            fs::{PermissionsExt, symlink},
+            net::{SocketAddr, UnixListener},
+        },
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+use storhaug_agents::{ganesha::Ganesha, ganesha_trigger::GaneshaTrigger, ocf::Agent};
+
+/// For whatever takes no time on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const UP: &str = "LoadState=loaded\nActiveState=active\nSubState=running\nResult=success\n";
+const DOWN: &str = "LoadState=loaded\nActiveState=inactive\nSubState=dead\nResult=success\n";
+
+const PUBLISHED: &str = "attrd_updater -n storhaug-nfs -U 1";
+const WITHDRAWN: &str = "attrd_updater -n storhaug-nfs -D";
+
+const A: &str = "::ffff:10.0.0.8-(18:Linux NFSv4.2 web1)";
+const B: &str = "::ffff:10.0.0.9-(18:Linux NFSv4.1 web2)";
+
+/// Node 2 of a cluster, as far as the agents can see.
+struct Machine {
+    directory: tempfile::TempDir,
+    _attrd: UnixListener,
+}
+
+/// Runs a test on a machine of its own.
+fn alone(test: impl FnOnce(&Machine) + Send + 'static) {
+    let test = move || {
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNET).unwrap();
+        let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+        mount(none, "/", none, private, none).unwrap();
+        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        let mut lo = Command::new("ip");
+        lo.args(["link", "set", "lo", "up"]).stdin(Stdio::null());
+        assert!(lo.status().unwrap().success());
+        let attrd = SocketAddr::from_abstract_name("attrd").unwrap();
+        let machine = Machine {
+            directory: tempfile::tempdir().unwrap(),
+            _attrd: UnixListener::bind_addr(&attrd).unwrap(),
+        };
+        machine.write("unit", DOWN);
+        machine.write("up", UP);
+        machine.write("version", "NFS-Ganesha Release = V4.3");
+        machine.write("ganesha.conf", "EXPORT { }\n");
+        machine.write("grace", r#"{"type":"bbs","data":[true,true,"ok"]}"#);
+        let at = machine.path("").display().to_string();
+        let noted = format!("#!/bin/sh\ncd {at}\necho \"${{0##*/}} $*\" >> asked\n");
+        let systemctl = "case $1 in\n\
+            show) cat unit;;\n\
+            start) cp up unit;;\n\
+            stop|kill) printf 'LoadState=loaded\\nActiveState=inactive\\nSubState=dead\\n' > unit;;\n\
+            esac\n";
+        machine.program("systemctl", &format!("{noted}{systemctl}"));
+        machine.program("attrd_updater", &noted);
+        machine.program("crm_node", &format!("{noted}echo 2\n"));
+        machine.program("ganesha.nfsd", &format!("{noted}cat version\n"));
+        machine.program("busctl", &format!("{noted}cat grace\n"));
+        test(&machine);
+    };
+    if let Err(panic) = thread::spawn(test).join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+impl Machine {
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn program(&self, name: &str, script: &str) {
+        self.write(name, script);
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// What was asked since the last time, but for states.
+    fn asked(&self) -> Vec<String> {
+        let asked = fs::read_to_string(self.path("asked")).unwrap_or_default();
+        self.write("asked", "");
+        let asked = asked
+            .lines()
+            .filter(|line| !line.starts_with("systemctl show"));
+        asked.map(str::to_owned).collect()
+    }
+
+    /// What the daemon was told by D-Bus since the last time.
+    fn told(&self) -> Vec<String> {
+        let asked = self.asked().into_iter();
+        let told = asked.filter_map(|line| {
+            let (_, method) = line.split_once("org.ganesha.nfsd.admin ")?;
+            Some(method.to_owned())
+        });
+        told.collect()
+    }
+
+    /// Calls an agent: exit code and reason.
+    fn call(&self, agent: &str, action: &str, more: &[(&str, &str)]) -> (i32, String) {
+        let path = format!("{}:/usr/bin:/bin", self.directory.path().display());
+        let output = Command::new(agent)
+            .arg(action)
+            .env_clear()
+            .env("PATH", path)
+            .env("OCF_RESOURCE_INSTANCE", "nfs")
+            .env("OCF_RESKEY_ip", "10.0.0.101")
+            .env("OCF_RESKEY_state_directory", self.path("state"))
+            .env("OCF_RESKEY_config", self.path("ganesha.conf"))
+            .env(
+                "OCF_RESKEY_CRM_meta_timeout",
+                PATIENCE.as_millis().to_string(),
+            )
+            .envs(more.iter().copied())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.stdout.is_empty(), "{output:?}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let reason = stderr
+            .lines()
+            .rev()
+            .find_map(|line| line.strip_prefix("ocf-exit-reason:"));
+        (
+            output.status.code().unwrap(),
+            reason.unwrap_or_default().to_owned(),
+        )
+    }
+
+    fn ganesha(&self, action: &str) -> i32 {
+        self.call(env!("CARGO_BIN_EXE_ganesha"), action, &[]).0
+    }
+
+    fn monitor(&self, depth: &str) -> (i32, String) {
+        let more = [
+            ("OCF_RESKEY_CRM_meta_interval", "2000"),
+            ("OCF_CHECK_LEVEL", depth),
+        ];
+        self.call(env!("CARGO_BIN_EXE_ganesha"), "monitor", &more)
+    }
+
+    fn trigger(&self, action: &str) -> i32 {
+        self.call(env!("CARGO_BIN_EXE_ganesha_trigger"), action, &[])
+            .0
+    }
+
+    /// Below `RecoveryRoot`.
+    fn recovery(&self, path: &str) -> PathBuf {
+        self.path("state/recovery").join(path)
+    }
+
+    fn record(&self, directory: &str, record: &str) {
+        fs::create_dir_all(self.recovery(directory).join(record)).unwrap();
+    }
+
+    /// The last to have the address was this node.
+    fn holder(&self, node: &str) {
+        let own = self.recovery("10.0.0.101");
+        fs::create_dir_all(&own).unwrap();
+        symlink(node, own.join("holder")).unwrap();
+    }
+
+    fn names(&self, directory: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.recovery(directory)).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+/// Serves NFS in this network: each connection is handed to `speak`.
+fn serve(speak: fn(TcpStream)) {
+    let listener = TcpListener::bind(("127.0.0.1", 2049)).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            thread::spawn(move || speak(stream.unwrap()));
+        }
+    });
+}
+
+/// Answers a NULL call as Ganesha does.
+fn answer(mut stream: TcpStream) {
+    let mut request = [0; 44];
+    stream.read_exact(&mut request).unwrap();
+    let mut reply = [0; 28];
+    reply[..4].copy_from_slice(&0x8000_0018_u32.to_be_bytes());
+    reply[4..8].copy_from_slice(&request[4..8]);
+    reply[11] = 1;
+    // In pieces, as TCP may deliver it.
+    for piece in reply.chunks(9) {
+        stream.write_all(piece).unwrap();
+        stream.flush().unwrap();
+    }
+}
+
+/// Takes the request and says nothing, as a stopped process does.
+fn say_nothing(mut stream: TcpStream) {
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
+fn job(verb: &str) -> String {
+    format!(
+        "systemctl {verb} --no-block --no-ask-password --job-mode=ignore-dependencies -- nfs-ganesha.service"
+    )
+}
+
+#[test]
+fn the_descriptions_have_no_faults() {
+    assert_eq!(Ganesha::METADATA.faults(), Vec::<String>::new());
+    assert_eq!(GaneshaTrigger::METADATA.faults(), Vec::<String>::new());
+}
+
+#[test]
+fn a_start_writes_what_the_daemon_reads_and_publishes_when_it_answers() {
+    alone(|machine| {
+        assert_eq!(machine.ganesha("monitor"), 7);
+        serve(answer);
+        assert_eq!(machine.ganesha("start"), 0);
+        let asked = machine.asked();
+        assert!(asked.contains(&job("start")), "{asked:?}");
+        assert_eq!(asked.last().unwrap(), PUBLISHED);
+        let written = fs::read_to_string("/run/storhaug/ganesha/ganesha.conf").unwrap();
+        let root = machine.recovery("");
+        let root = root.to_str().unwrap().trim_end_matches('/');
+        assert!(written.contains(&format!("RecoveryRoot = \"{root}\";")));
+        let exports = machine.path("state/exports.conf");
+        assert!(written.contains(&format!("%include \"{}\"", exports.display())));
+        assert_eq!(fs::read_to_string(exports).unwrap(), "");
+        let environment = fs::read_to_string("/run/storhaug/ganesha/environment").unwrap();
+        assert!(environment.contains(" -I 2 -E "), "{environment}");
+
+        assert_eq!(machine.ganesha("start"), 0);
+        assert!(!machine.asked().contains(&job("start")));
+        assert_eq!(machine.monitor("0").0, 0);
+        assert_eq!(machine.asked(), [""; 0], "a monitor runs nothing");
+        assert_eq!(machine.monitor("10").0, 0);
+        machine.write("grace", "");
+        let (code, reason) = machine.monitor("10");
+        assert_eq!(code, 190, "{reason}");
+        machine.asked();
+
+        assert_eq!(machine.ganesha("stop"), 0);
+        assert_eq!(machine.asked(), [WITHDRAWN, &job("stop")]);
+        assert_eq!(machine.ganesha("stop"), 0);
+        assert_eq!(machine.ganesha("monitor"), 7);
+    });
+}
+
+#[test]
+fn a_daemon_that_hangs_has_failed_and_is_killed() {
+    alone(|machine| {
+        machine.write("unit", UP);
+        serve(say_nothing);
+        let began = Instant::now();
+        let more = [
+            ("OCF_RESKEY_CRM_meta_interval", "2000"),
+            ("OCF_RESKEY_CRM_meta_timeout", "4000"),
+        ];
+        let (code, reason) = machine.call(env!("CARGO_BIN_EXE_ganesha"), "monitor", &more);
+        assert_eq!(code, 1);
+        assert_eq!(
+            reason,
+            "ganesha.nfsd is active (running): calling NFS at 127.0.0.1:2049: no answer in time"
+        );
+        assert!(began.elapsed() < Duration::from_secs(30));
+        assert_eq!(machine.asked(), [WITHDRAWN]);
+        assert_eq!(machine.ganesha("stop"), 0);
+        let kill = "systemctl kill --signal=SIGKILL -- nfs-ganesha.service";
+        assert!(machine.asked().contains(&kill.to_owned()));
+    });
+}
+
+#[test]
+fn a_configuration_that_cannot_be_ours_is_refused() {
+    alone(|machine| {
+        machine.write("ganesha.conf", "# ours\nNFSv4\n{\n}\n");
+        let (code, reason) = machine.call(env!("CARGO_BIN_EXE_ganesha"), "start", &[]);
+        assert_eq!(code, 2);
+        assert!(reason.contains("remove the block NFSV4"), "{reason}");
+        let agent = env!("CARGO_BIN_EXE_ganesha");
+        let (code, _) = machine.call(agent, "start", &[("OCF_RESKEY_scope", "a b")]);
+        assert_eq!(code, 6);
+    });
+}
+
+#[test]
+fn the_records_of_a_node_that_was_replaced_are_removed() {
+    alone(|machine| {
+        serve(answer);
+        machine.record("v4recov/node2", A);
+        machine.record("v4old/node2", B);
+        machine.record("v4recov/node1", B);
+        machine.holder("1");
+        assert_eq!(machine.ganesha("start"), 0);
+        assert!(machine.names("v4recov/node2").is_empty());
+        assert!(machine.names("v4old/node2").is_empty());
+        assert_eq!(machine.names("v4recov/node1"), [B]);
+    });
+}
+
+#[test]
+fn the_records_of_a_daemon_that_died_are_kept_beside_its_addresses() {
+    alone(|machine| {
+        serve(answer);
+        machine.record("v4recov/node2", A);
+        machine.record("10.0.0.101/v4recov", B);
+        machine.holder("2");
+        assert_eq!(machine.ganesha("start"), 0);
+        assert_eq!(machine.names("v4recov/node2"), [A]);
+        assert_eq!(machine.names("10.0.0.101/v4recov"), [A, B]);
+        machine.asked();
+        // It has forgotten them when its grace period is over.
+        fs::remove_dir(machine.recovery("v4recov/node2").join(A)).unwrap();
+        assert_eq!(machine.trigger("start"), 0);
+        assert_eq!(machine.told(), ["grace s 5:10.0.0.101", "get_grace"]);
+    });
+}
+
+#[test]
+fn an_address_brings_the_clients_of_its_last_holder() {
+    alone(|machine| {
+        serve(answer);
+        machine.record("v4recov/node1", A);
+        machine.record("v4recov/node3", B);
+        machine.holder("1");
+        assert_eq!(machine.ganesha("start"), 0);
+        machine.asked();
+        assert_eq!(machine.trigger("monitor"), 7);
+        assert_eq!(machine.trigger("start"), 0);
+        assert_eq!(machine.told(), ["grace s 5:10.0.0.101", "get_grace"]);
+        assert_eq!(machine.names("10.0.0.101/v4recov"), [A]);
+        let holder = fs::read_link(machine.recovery("10.0.0.101/holder")).unwrap();
+        assert_eq!(holder, Path::new("2"));
+        assert_eq!(machine.trigger("monitor"), 0);
+        assert_eq!(machine.trigger("stop"), 0);
+        assert_eq!(machine.trigger("stop"), 0);
+        assert_eq!(machine.trigger("monitor"), 7);
+
+        // Back from another node, while the daemon here still knows it.
+        fs::remove_file(machine.recovery("10.0.0.101/holder")).unwrap();
+        machine.holder("1");
+        machine.record("v4recov/node2", A);
+        assert_eq!(machine.trigger("start"), 0);
+        let told = machine.told();
+        assert_eq!(
+            told,
+            [
+                "grace s 5:10.0.0.101",
+                "grace s 2:Linux NFSv4.2 web1",
+                "get_grace"
+            ]
+        );
+    });
+}
+
+#[test]
+fn an_address_without_clients_needs_no_grace() {
+    alone(|machine| {
+        serve(answer);
+        machine.record("v4recov/node3", B);
+        assert_eq!(machine.ganesha("start"), 0);
+        machine.asked();
+        assert_eq!(machine.trigger("start"), 0);
+        assert_eq!(machine.told(), [""; 0]);
+    });
+}
+
+#[test]
+fn an_address_comes_whatever_fails() {
+    alone(|machine| {
+        // Ganesha has never been started here.
+        assert_eq!(machine.trigger("start"), 0);
+        assert_eq!(machine.trigger("stop"), 0);
+        serve(answer);
+        machine.record("v4recov/node1", A);
+        machine.holder("1");
+        assert_eq!(machine.ganesha("start"), 0);
+        // D-Bus hangs, and so does the daemon behind it.
+        let mut silent = fs::read_to_string(machine.path("busctl")).unwrap();
+        silent.push_str("exec sleep 60\n");
+        machine.program("busctl", &silent);
+        let began = Instant::now();
+        assert_eq!(machine.trigger("start"), 0);
+        assert!(began.elapsed() < Duration::from_secs(30));
+        assert_eq!(machine.trigger("monitor"), 0);
+    });
+}
