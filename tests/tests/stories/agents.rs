@@ -15,16 +15,29 @@ const PATIENCE: &str = "CRM_meta_timeout=120000";
 /// The lab's does without NetBIOS, and nmbd cannot.
 const SMB_CONF: &str = "/etc/samba/smb.conf";
 
-const AGENTS: [&str; 5] = ["ctdb", "glusterfs", "noded", "samba", "vip"];
+const AGENTS: [&str; 7] = [
+    "ctdb",
+    "ganesha",
+    "ganesha_trigger",
+    "glusterfs",
+    "noded",
+    "samba",
+    "vip",
+];
 
 /// What each agent is tested with by `ocf-tester`. Samba's come last: they need
 /// CTDB, which is started by hand between its own test and theirs.
-const TESTED: [(&str, &[&str]); 7] = [
+const TESTED: [(&str, &[&str]); 9] = [
     ("noded", &[]),
     ("vip", &["ip=10.77.0.199", "cidr_netmask=24"]),
     (
         "glusterfs",
         &["volume=share", "directory=/run/storhaug/tested"],
+    ),
+    ("ganesha", &["state_directory=/var/lib/tested"]),
+    (
+        "ganesha_trigger",
+        &["ip=10.77.0.199", "state_directory=/var/lib/tested"],
     ),
     ("ctdb", &["nodes=10.77.0.11 10.77.0.12 10.77.0.13"]),
     ("samba", &["daemon=smbd"]),
