@@ -1,4 +1,4 @@
-# build, install, check, test, demo, bench, packages, clean.
+# build, install, check, test, fuzz, demo, bench, packages, clean.
 #
 # `make test` and `make demo` run as root: they build network namespaces and
 # boot a cluster of containers on this machine.
@@ -46,7 +46,7 @@ INSTALL_MISSING = set -e; missing=; \
   fi
 
 .PHONY: all build install check format lint docs deny test unit stories
-.PHONY: demo bench libraries packages clean
+.PHONY: fuzz demo bench libraries packages clean
 
 all: build
 
@@ -92,6 +92,21 @@ unit: export PROPTEST_RNG_SEED = 1
 unit: packages
 	$(CARGO) test --workspace --exclude storhaug-lab --locked
 	$(CARGO) test -p storhaug-lab --lib --bins --locked
+
+# Every parser and the packet builder, on other input every time: by their
+# properties, and for FUZZ_SECONDS each by cargo-fuzz, where that and a nightly
+# toolchain are.
+FUZZ_CASES ?= 5000
+FUZZ_SECONDS ?= 20
+fuzz: export PROPTEST_CASES = $(FUZZ_CASES)
+fuzz: libraries
+	$(CARGO) test --workspace --exclude storhaug-lab --locked -- panic checksum
+	if $(CARGO) +nightly fuzz --version; then \
+	  for target in $$($(CARGO) +nightly fuzz list); do \
+	    $(CARGO) +nightly fuzz run $$target -- \
+	      -max_total_time=$(FUZZ_SECONDS) || exit; \
+	  done; \
+	else echo "without cargo-fuzz and nightly: properties alone"; fi
 
 stories: packages build
 	$(CARGO) test -p storhaug-lab --test stories --locked -- $(RELEASES)

@@ -65,7 +65,9 @@ impl Address {
             && bits(self.ip) & mask(self.ip, self.prefix) == bits(ip) & mask(ip, self.prefix)
     }
 
-    fn parse(message: &Message) -> Option<Self> {
+    /// From the kernel's `RTM_NEWADDR` (rtnetlink(7)).
+    #[must_use]
+    pub fn parse(message: &Message) -> Option<Self> {
         let body = &message.body;
         let [_, prefix, flags, ..] = *body.first_chunk::<ADDRESS_HEADER>()?;
         let mut address = Self {
@@ -126,7 +128,9 @@ impl Link {
         self.flags & libc::IFF_LOWER_UP.cast_unsigned() != 0
     }
 
-    fn parse(message: &Message) -> Option<Self> {
+    /// From the kernel's `RTM_NEWLINK` (rtnetlink(7)).
+    #[must_use]
+    pub fn parse(message: &Message) -> Option<Self> {
         let body = &message.body;
         let mut link = Self {
             index: u32_at(body, 4)?,
@@ -164,7 +168,9 @@ pub struct Route {
 }
 
 impl Route {
-    fn parse(message: &Message) -> Option<Self> {
+    /// From the kernel's `RTM_NEWROUTE` (rtnetlink(7)), if it leads anywhere.
+    #[must_use]
+    pub fn parse(message: &Message) -> Option<Self> {
         let body = &message.body;
         let [_, prefix, .., kind] = *body.first_chunk::<8>()?;
         if kind != libc::RTN_UNICAST {

@@ -26,7 +26,7 @@ use crate::{
     systemd::Unit,
 };
 
-mod configuration;
+pub mod configuration;
 mod databases;
 mod fencing;
 mod nodes;

@@ -344,8 +344,9 @@ fn control(request: u32, opcode: u32, srvid: u64) -> Vec<u8> {
     packet
 }
 
+/// An answer.
 #[derive(Debug, PartialEq, Eq)]
-struct Reply {
+pub struct Reply {
     request: u32,
     status: i32,
     data: Vec<u8>,
@@ -361,15 +362,23 @@ impl Reply {
     }
 }
 
+/// What the daemon says.
 #[derive(Debug, PartialEq, Eq)]
-enum Packet {
+pub enum Packet {
+    /// The answer to a question.
     Reply(Reply),
+    /// A message that was asked for, by the number of its kind.
     Message { srvid: u64, data: Vec<u8> },
+    /// Something that is not needed here.
     Other,
 }
 
 impl Packet {
-    fn parse(packet: &[u8]) -> anyhow::Result<Self> {
+    /// Takes a whole packet apart.
+    ///
+    /// # Errors
+    /// It is cut short, or of another protocol.
+    pub fn parse(packet: &[u8]) -> anyhow::Result<Self> {
         let mut fields = Fields(packet);
         let mut header = [0; 8];
         for field in &mut header {
@@ -403,9 +412,12 @@ impl Packet {
     }
 }
 
-/// `struct ctdb_node_map`; an address is a `sockaddr_in` or `sockaddr_in6`,
-/// in the room of the larger one.
-fn node_map(data: &[u8]) -> anyhow::Result<Vec<Node>> {
+/// Reads a `struct ctdb_node_map`; an address is a `sockaddr_in` or
+/// `sockaddr_in6`, in the room of the larger one.
+///
+/// # Errors
+/// It is cut short, or an address of another family.
+pub fn node_map(data: &[u8]) -> anyhow::Result<Vec<Node>> {
     let mut fields = Fields(data);
     let count = fields.u32()?;
     let mut nodes = Vec::new();

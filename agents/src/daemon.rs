@@ -371,3 +371,45 @@ fn patience(deadline: Deadline) -> anyhow::Result<Duration> {
     }
     Ok(left)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    /// What a line is made of.
+    const PARTS: [&str; 16] = [
+        "{",
+        "}",
+        ":",
+        ",",
+        "[",
+        "]",
+        "1",
+        "-1",
+        "null",
+        "\"version\"",
+        "\"body\"",
+        "\"status\"",
+        "\"hold\"",
+        "\"vip\"",
+        "\"10.0.0.1\"",
+        "\u{e9}",
+    ];
+
+    proptest! {
+        /// Whoever listens, or asks.
+        #[test]
+        fn no_line_makes_it_panic(
+            bytes in vec(any::<u8>(), 0..100),
+            parts in vec(prop::sample::select(&PARTS[..]), 0..12),
+        ) {
+            let text = parts.concat();
+            let whole = format!(r#"{{"version":1,"body":{text}}}"#);
+            for line in [&bytes[..], text.as_bytes(), whole.as_bytes()] {
+                let _ = (decode::<Question>(line), decode::<Answer>(line));
+            }
+        }
+    }
+}

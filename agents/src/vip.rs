@@ -22,7 +22,7 @@ use crate::ocf::{
     Agent, Code, Ctx, Failure, Kind, Level, Metadata, Op, Param, Params, Reload, State,
 };
 
-mod duplicate;
+pub mod duplicate;
 mod place;
 
 /// The address.

@@ -239,7 +239,52 @@ fn is(element: &Element, attribute: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
+
+    /// What such a document is made of.
+    const PARTS: [&str; 24] = [
+        "<pacemaker-result>",
+        "</pacemaker-result>",
+        "<summary>",
+        "</summary>",
+        "<nodes>",
+        "</nodes>",
+        "<node",
+        "</node>",
+        "<resources>",
+        "</resources>",
+        "<resource",
+        "<failures>",
+        "</failures>",
+        "<failure",
+        "<current_dc",
+        "<cluster_options",
+        "/>",
+        ">",
+        " name=\"a\"",
+        " id=\"1\"",
+        " online=\"true\"",
+        " op_key=\"a_b_0\"",
+        " exitstatus=\"\"",
+        "\u{e9}",
+    ];
+
+    proptest! {
+        /// Pacemaker of another version, or cut short.
+        #[test]
+        fn no_document_makes_it_panic(
+            parts in vec(prop::sample::select(&PARTS[..]), 0..20),
+            line: prop::sample::Index,
+        ) {
+            let _ = State::parse(&parts.concat());
+            // In the middle of a good one, too.
+            let mut lines: Vec<String> = DOCUMENT.lines().map(str::to_owned).collect();
+            lines.insert(line.index(lines.len()), parts.concat());
+            let _ = State::parse(&lines.concat());
+        }
+    }
 
     /// As Pacemaker 2.1.5 writes it, shortened.
     const DOCUMENT: &str = r#"<pacemaker-result api-version="2.25">

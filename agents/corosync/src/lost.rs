@@ -179,6 +179,7 @@ fn fencing(root: Node) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
     use std::time::Duration;
 
     use storhaug_agents::exec::Host;
@@ -237,6 +238,40 @@ mod tests {
             let lost = Lost::parse(&state(in_ccm, crmd, join, expected, lrm)).unwrap();
             assert_eq!(lost.gone(2), want, "{case}: in_ccm={in_ccm}");
             assert_eq!(lost.gone(1), None, "{case}: a node without a state");
+        }
+    }
+
+    /// What a CIB is made of.
+    const PARTS: [&str; 17] = [
+        "<cib>",
+        "</cib>",
+        "<node_state",
+        "</node_state>",
+        "<lrm_resource",
+        "<nvpair",
+        "/>",
+        ">",
+        " id=\"1\"",
+        " id=\"x\"",
+        " in_ccm=\"0\"",
+        " crmd=\"offline\"",
+        " join=\"down\"",
+        " expected=\"down\"",
+        " name=\"stonith-enabled\"",
+        " value=\"\"",
+        "\u{e9}",
+    ];
+
+    proptest! {
+        /// Pacemaker of another version, or cut short.
+        #[test]
+        fn no_cib_makes_it_panic(
+            parts in vec(prop::sample::select(&PARTS[..]), 0..20),
+            node: u32,
+        ) {
+            if let Ok(lost) = Lost::parse(&parts.concat()) {
+                let _ = (lost.gone(node), lost.fencing());
+            }
         }
     }
 

@@ -88,7 +88,16 @@ pub fn is_within(path: &OsStr, directory: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[0-9a-z /:,\\\\\n-]{0,200}", bytes: Vec<u8>) {
+            let _ = (parse(text.as_bytes()), parse(&bytes));
+        }
+    }
 
     #[test]
     fn lines() {

@@ -161,7 +161,18 @@ fn dialect(answer: &[u8]) -> anyhow::Result<u16> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
+
+    proptest! {
+        /// Anything may listen at the port.
+        #[test]
+        fn no_answer_makes_it_panic(rest in vec(any::<u8>(), 0..140), whole: bool) {
+            let head = if whole { &PROTOCOL[..] } else { &[] };
+            let _ = dialect(&[head, &rest].concat());
+        }
+    }
 
     #[test]
     fn the_request_byte_by_byte() {

@@ -93,7 +93,17 @@ fn verdict(answer: &[u8]) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
+
+    proptest! {
+        /// Anybody can send anything.
+        #[test]
+        fn no_answer_makes_it_panic(answer in vec(any::<u8>(), 0..80)) {
+            let _ = verdict(&answer);
+        }
+    }
 
     #[test]
     fn the_question_byte_by_byte() {

@@ -110,7 +110,8 @@ fn receive(socket: &OwnedFd, deadline: Deadline) -> nix::Result<Option<Vec<u8>>>
 }
 
 /// Who an ARP frame says it comes from. Requests count as well as replies.
-fn arp_claim(frame: &[u8]) -> Option<(IpAddr, Mac)> {
+#[must_use]
+pub fn arp_claim(frame: &[u8]) -> Option<(IpAddr, Mac)> {
     let packet = frame.get(14..)?;
     // Ethernet and IPv4.
     packet.strip_prefix(&[0, 1, 8, 0, 6, 4])?;
@@ -120,7 +121,8 @@ fn arp_claim(frame: &[u8]) -> Option<(IpAddr, Mac)> {
 }
 
 /// Which address an ICMPv6 message advertises, and where it is.
-fn advertised(message: &[u8]) -> Option<(IpAddr, Mac)> {
+#[must_use]
+pub fn advertised(message: &[u8]) -> Option<(IpAddr, Mac)> {
     const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
     const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
     if *message.first()? != NEIGHBOUR_ADVERTISEMENT {

@@ -47,7 +47,10 @@ impl Arrivals {
 }
 
 /// A line of names that begins with `Tcp:`, and a line of numbers after it.
-fn parse(text: &[u8]) -> anyhow::Result<Counters> {
+///
+/// # Errors
+/// They are not there.
+pub fn parse(text: &[u8]) -> anyhow::Result<Counters> {
     let text = String::from_utf8_lossy(text);
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp:"));
     let names = lines.next().context("no counters of TCP")?;

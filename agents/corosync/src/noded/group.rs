@@ -433,7 +433,19 @@ fn members_changed(
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_keys_make_it_panic(
+            listed in vec(("[0-2]?[.]?(nodeid|name|ring0_addr|x)?", "[0-9.:a-f]{0,12}"), 0..6),
+            runtime in vec(("[0-9]{0,12}[.]?(ip)?", "(r[(]0[)] |ip[(]|10.0.0.1|[)]|\\PC){0,8}"), 0..4),
+        ) {
+            let _ = nodes(&listed, &runtime);
+        }
+    }
 
     #[test]
     fn names_and_addresses_come_from_both_places() {

@@ -353,8 +353,19 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_make_it_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            message in message(),
+            at in any::<prop::sample::Index>(),
+            other: u8,
+        ) {
             let _ = Message::decode(&bytes);
+            let mut bytes = message.encode();
+            let at = at.index(bytes.len());
+            bytes[at] = other;
+            if let Ok(message) = Message::decode(&bytes) {
+                prop_assert_eq!(message.encode(), bytes);
+            }
         }
 
         #[test]

@@ -251,7 +251,10 @@ impl Toll {
 
 impl Socket {
     /// From `struct inet_diag_msg`; none of a family other than the two.
-    fn decode(body: &[u8]) -> anyhow::Result<Option<Self>> {
+    ///
+    /// # Errors
+    /// It is cut short.
+    pub fn decode(body: &[u8]) -> anyhow::Result<Option<Self>> {
         let Some((head, rest)) = body.split_first_chunk::<4>() else {
             bail!("cut short")
         };
@@ -341,15 +344,22 @@ fn message(kind: u16, flags: i32, sequence: u32, body: &[u8]) -> Vec<u8> {
 }
 
 /// One message of an answer.
-struct Reply<'a> {
-    kind: u16,
-    sequence: u32,
-    body: &'a [u8],
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply<'a> {
+    /// Its type: `NLMSG_*`, or what was asked for.
+    pub kind: u16,
+    /// The number of the question.
+    pub sequence: u32,
+    /// What follows the netlink header.
+    pub body: &'a [u8],
 }
 
 impl Reply<'_> {
     /// The error number of an `NLMSG_ERROR`; `UnknownErrno` is 0, success.
-    fn error(&self) -> anyhow::Result<Errno> {
+    ///
+    /// # Errors
+    /// It is cut short.
+    pub fn error(&self) -> anyhow::Result<Errno> {
         let Some(code) = self.body.first_chunk::<4>() else {
             bail!("cut short")
         };
@@ -358,7 +368,8 @@ impl Reply<'_> {
 }
 
 /// The messages in what was read.
-struct Replies<'a>(&'a [u8]);
+#[derive(Debug, Clone)]
+pub struct Replies<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Replies<'a> {
     type Item = anyhow::Result<Reply<'a>>;
