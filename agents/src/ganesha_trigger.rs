@@ -90,8 +90,8 @@ impl Agent for GaneshaTrigger {
         shortdesc: "Lets NFS clients of an address reclaim their locks",
         longdesc: "Runs with an address that carries NFS, and starts before it. Where the address goes, \
             NFS-Ganesha (ocf:storhaug:ganesha) lets the clients reclaim the opens and locks that they \
-            had by this address on another node, or before a restart. It never fails to start and \
-            never holds an address up for long; what went wrong is in the log.",
+            had by this address on another node, or before a restart. Whatever goes wrong with that is \
+            in the log, and holds the address up for a few seconds at most.",
         parameters: &[IP, STATE_DIRECTORY],
         actions: &[
             Op::once("start", 20),
