@@ -109,7 +109,10 @@ pub fn measure(lab: &Lab, stack: Stack, event: Event, repeat: u32) -> Result<Mea
         let found = lost.map(|lost| find(lab, lost, begun)).transpose()?;
         Ok(found.flatten().map(after))
     };
-    let since = address_at.unwrap_or(begun);
+    let since = match event {
+        Event::Kill => begun,
+        Event::Crash | Event::Move | Event::Cut => address_at.unwrap_or(begun),
+    };
     let clients = seen.clients.iter();
     let clients = clients.map(|(way, crowd)| Ok((way.clone(), crowd.figures(since)?)));
     Ok(Measurement {

@@ -102,8 +102,8 @@ pub struct Clients {
 }
 
 /// How many clients learned that their connection was gone, and when: in
-/// milliseconds from the moment the address was on the survivor, or, if it did
-/// not move, from the event.
+/// milliseconds from the moment the address was on the other node, or, of a
+/// daemon that was killed, from the event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Told {
