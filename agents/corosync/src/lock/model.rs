@@ -1,13 +1,23 @@
 //! Every order of events in a small cluster, played through.
 //!
-//! A node is cut off, and back before or after it was fenced; the two parts
-//! form anew at different times; contenders start, linger, die; each one's
-//! events arrive as late as they can. Searched exhaustively, as far as the
-//! budget of disturbances goes.
+//! The cluster falls into two parts in any way, and is whole again before or
+//! after a node was fenced; the parts form anew at different times, so that one
+//! may have a new holder before the other has noticed anything. Contenders
+//! start, die, and linger: one that has to leave is still in the group for as
+//! long as it likes. Each one's events arrive as late as they can, which is also
+//! how a holder behaves that has stopped responding. Searched exhaustively, as
+//! far as the budget of disturbances goes: after every step there is at most one
+//! holder, and from every state the cluster comes to rest with one by itself.
+//!
+//! What is left to fencing, and not to be seen here: a helper that is frozen for
+//! ever. One that holds the lock still has it, and nobody else gets it before
+//! its node is dead; one that lingers keeps the others from getting the lock.
+//! Pacemaker sees both in CTDB, which has no leader then, and the daemon that
+//! is restarted, or the node, takes its helper with it.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
-use super::{Lock, Member, Verdict};
+use super::{Lock, Member, Phase, Verdict};
 
 /// Something that Corosync has to tell a contender.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,8 +49,8 @@ struct Node {
 struct Cluster {
     nodes: Vec<Node>,
     two_node: bool,
-    /// The node whose cable is cut.
-    cut: Option<u32>,
+    /// The nodes, one bit each, whose cable to the rest is cut.
+    cut: u32,
     /// What Pacemaker in the quorate part believes.
     dead: BTreeSet<u32>,
     pids: u32,
@@ -53,6 +63,7 @@ struct Cluster {
 /// What may happen next.
 #[derive(Clone, Copy, Debug)]
 enum Step {
+    /// The cable between these nodes, one bit each, and the rest is cut.
     Cut(u32),
     Heal,
     /// The members that can reach this node form a ring.
@@ -64,6 +75,8 @@ enum Step {
     Notice(u32),
     Start(u32),
     Kill(u32),
+    /// A contender that had to leave has left.
+    Exit(u32),
     Group(u32),
     Quorum(u32),
     Look(u32),
@@ -80,7 +93,7 @@ impl Cluster {
         Self {
             nodes: vec![node; nodes as usize],
             two_node,
-            cut: None,
+            cut: 0,
             dead: BTreeSet::new(),
             pids: 0,
             cuts,
@@ -103,9 +116,9 @@ impl Cluster {
 
     /// The living nodes that the cables let this one reach.
     fn reach(&self, id: u32) -> BTreeSet<u32> {
-        let apart = |a, b| a != b && (self.cut == Some(a) || self.cut == Some(b));
+        let side = |id| self.cut >> id & 1;
         self.ids()
-            .filter(|&other| self.alive(other) && !apart(id, other))
+            .filter(|&other| self.alive(other) && side(id) == side(other))
             .collect()
     }
 
@@ -122,6 +135,12 @@ impl Cluster {
         self.two_node || view.len() * 2 > self.nodes.len()
     }
 
+    /// The contender on a node, if it still listens.
+    fn listener(&mut self, id: u32) -> Option<&mut Contender> {
+        let contender = self.node(id).contender.as_mut();
+        contender.filter(|contender| contender.lock.phase != Phase::Over)
+    }
+
     fn members(&self, view: &BTreeSet<u32>) -> Vec<Member> {
         let contenders = view
             .iter()
@@ -133,7 +152,7 @@ impl Cluster {
     fn tell(&mut self, view: &BTreeSet<u32>, merged: bool) {
         let members = self.members(view);
         for &id in view {
-            if let Some(contender) = &mut self.node(id).contender {
+            if let Some(contender) = self.listener(id) {
                 let event = Group::Changed(members.clone(), merged);
                 contender.group.push_back(event);
             }
@@ -142,10 +161,11 @@ impl Cluster {
 
     fn steps(&self) -> Vec<Step> {
         let mut steps = Vec::new();
-        if self.cut.is_none() && self.cuts > 0 {
-            steps.extend(self.ids().filter(|&id| self.alive(id)).map(Step::Cut));
+        if self.cut == 0 && self.cuts > 0 {
+            // The last node's part is the rest.
+            steps.extend((1..1 << (self.nodes.len() - 1)).map(Step::Cut));
         }
-        if self.cut.is_some() {
+        if self.cut != 0 {
             steps.push(Step::Heal);
         }
         for id in self.ids() {
@@ -175,6 +195,9 @@ impl Cluster {
                     steps.push(Step::Start(id));
                 }
                 None => {}
+                Some(contender) if contender.lock.phase == Phase::Over => {
+                    steps.push(Step::Exit(id));
+                }
                 Some(contender) => {
                     if self.deaths > 0 {
                         steps.push(Step::Kill(id));
@@ -196,11 +219,11 @@ impl Cluster {
 
     fn take(&mut self, step: Step) {
         match step {
-            Step::Cut(id) => {
+            Step::Cut(part) => {
                 self.cuts -= 1;
-                self.cut = Some(id);
+                self.cut = part;
             }
-            Step::Heal => self.cut = None,
+            Step::Heal => self.cut = 0,
             Step::Form(id) => self.form(&self.reach(id)),
             Step::Fence(id) => {
                 let node = self.node(id);
@@ -225,6 +248,7 @@ impl Cluster {
                 self.deaths -= 1;
                 self.leave(id);
             }
+            Step::Exit(id) => self.leave(id),
             Step::Group(id) => {
                 let contender = self.node(id).contender.as_mut().unwrap();
                 let verdict = match contender.group.pop_front().unwrap() {
@@ -258,9 +282,8 @@ impl Cluster {
         let quorate = self.quorate(ring);
         let before: Vec<BTreeSet<u32>> = ring.iter().map(|&id| self.view(id).clone()).collect();
         for &id in ring {
-            let node = self.node(id);
-            node.view.clone_from(ring);
-            if let Some(contender) = &mut node.contender {
+            self.node(id).view.clone_from(ring);
+            if let Some(contender) = self.listener(id) {
                 contender.quorum.push_back(quorate);
             }
         }
@@ -315,7 +338,12 @@ impl Cluster {
                     contender.group.push_back(Group::Heard(me));
                 }
             }
-            Verdict::Leave(_) => self.leave(id),
+            // It does nothing more, and is there until it exits.
+            Verdict::Leave(_) => {
+                contender.looking = false;
+                contender.group.clear();
+                contender.quorum.clear();
+            }
         }
     }
 
@@ -370,6 +398,7 @@ fn search(start: Cluster) -> usize {
             }
         }
     }
+
     seen.len()
 }
 
@@ -395,4 +424,10 @@ fn one_holder_in_two_nodes_of_which_each_is_quorate() {
 fn one_holder_in_two_nodes_that_need_each_other() {
     let states = search(Cluster::new(2, false, 1, 0, 3));
     assert!(states > 500, "only {states} states were searched");
+}
+
+#[test]
+fn one_holder_in_four_nodes_that_may_fall_into_halves() {
+    let states = search(Cluster::new(4, false, 1, 0, 1));
+    assert!(states > 1_000, "only {states} states were searched");
 }
