@@ -1,5 +1,6 @@
-//! A transient attribute of this node, by which an agent tells Pacemaker that
-//! its service is ready here: an address has a location rule on it.
+//! A transient attribute of this node, by which an agent tells Pacemaker, and
+//! the other nodes, of its service here. An address has a location rule on one
+//! that says that a service is ready.
 //!
 //! Telling costs a process, so a mark says what has been told already. The
 //! mark carries the identity of the `pacemaker-attrd` that was told, because
@@ -17,7 +18,7 @@ use crate::{
 /// Where the marks are; a tmpfs, as empty after a boot as the attributes.
 const MARKS: &str = "/run/storhaug/attributes";
 
-/// An attribute, by name. It is 1 or not set.
+/// An attribute, by name.
 #[derive(Clone, Copy, Debug)]
 pub struct Attribute {
     name: &'static str,
@@ -34,18 +35,24 @@ impl Attribute {
         self.name
     }
 
-    /// Sets the attribute to 1, unless it is known to be so; at a depth above
-    /// 0 in any case. Never fails: without Pacemaker nobody asks for it, and
-    /// with one that does not answer the next monitor tries again.
+    /// Sets the attribute to 1, as [`Attribute::set`] does.
     pub fn publish(&self, ctx: &Ctx) {
-        let Some(told) = attrd(ctx) else {
+        self.set(ctx, "1");
+    }
+
+    /// Sets the attribute, unless it is known to have this value; at a depth
+    /// above 0 in any case. Never fails: without Pacemaker nobody asks for it,
+    /// and with one that does not answer the next monitor tries again.
+    pub fn set(&self, ctx: &Ctx, value: &str) {
+        let Some(attrd) = attrd(ctx) else {
             return;
         };
+        let told = format!("{attrd} {value}");
         let mark = self.mark(ctx);
         if ctx.depth == 0 && fs::read_to_string(&mark).is_ok_and(|mark| mark == told) {
             return;
         }
-        let set = self.update(ctx, &["-U", "1"]).and_then(|()| {
+        let set = self.update(ctx, &["-U", value]).and_then(|()| {
             let directory = ctx.path(MARKS);
             fs::create_dir_all(&directory)
                 .and_then(|()| fs::write(&mark, &told))
@@ -178,6 +185,10 @@ mod tests {
         fs::write(&unix, sockets(8)).unwrap();
         attribute.publish(&ctx);
         told(&["attrd_updater -n storhaug-x -U 1"]);
+        attribute.set(&ctx, "2 3");
+        told(&["attrd_updater -n storhaug-x -U \"2 3\""]);
+        attribute.set(&ctx, "2 3");
+        told(&[]);
         attribute.withdraw(&ctx);
         told(&["attrd_updater -n storhaug-x -D"]);
         attribute.publish(&ctx);

@@ -5,11 +5,17 @@
 //! kept off. The daemon is the distribution's unit; its health is asked over
 //! its own socket ([`crate::ctdbd`]), which tells more than `ctdb nodestatus`:
 //! that one calls a node OK whose databases are frozen.
+//!
+//! Nodes come and go without a restart of any daemon. CTDB takes that well in
+//! one order only. First every node has the new file. Then one node has all
+//! daemons load it, with `ctdb reloadnodes`; the others wait for that. And the
+//! daemon of a new node starts last: where the others do not know it, it
+//! connects and is refused, thousands of times in a second. So every instance
+//! publishes the list that its daemon has loaded, and a start waits until that
+//! is its own list everywhere.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{ErrorKind, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,19 +24,23 @@ use anyhow::{Context, anyhow, bail};
 use nix::sys::signal::{Signal, kill};
 
 use crate::{
-    ctdbd::{Ctdbd, Flags, RunState},
+    ctdbd::{Ctdbd, Flags, Node, RunState},
     deadline::{Expired, until},
+    exec::Cmd,
     ocf::{
         Agent, Code, Ctx, Failure, Kind, Level, Metadata, Op, OrCode, Param, Params, Reload, State,
     },
     systemd::Unit,
 };
 
+mod cluster;
 pub mod configuration;
 mod databases;
-mod fencing;
+mod file;
 mod nodes;
+mod sole;
 
+use cluster::{Cluster, LIST};
 use configuration::Setting;
 use nodes::Nodes;
 
@@ -46,7 +56,10 @@ pub const NODES: Param = Param {
     longdesc: "The addresses by which the nodes' CTDB daemons reach each other, separated by \
                blanks. A node's place is its number in CTDB for good: new nodes are added at the \
                end, and the address of a removed node stays, with # before it. It becomes \
-               /etc/ctdb/nodes.",
+               /etc/ctdb/nodes. A change needs no restart: once every node has the new file, the \
+               one with the lowest number has all daemons load it (ctdb reloadnodes), as soon as \
+               removed nodes are disconnected and no recovery is under way; a new node's start \
+               waits for that.",
 };
 
 /// The cluster lock.
@@ -61,8 +74,36 @@ pub const CLUSTER_LOCK: Param = Param {
     longdesc: "CTDB's cluster lock: a file on a cluster file system, or ! and a command that \
                holds a lock. The default is a lock over Corosync, which needs no file system, and \
                goes to another node only when its holder's node is known to be dead. It has to be \
-               the same on all nodes.",
+               the same on all nodes. The agent heartbeat:CTDB calls it ctdb_recovery_lock.",
 };
+
+/// Whether CTDB runs smbd.
+pub const MANAGES_SAMBA: Param = manages(
+    "ctdb_manages_samba",
+    "Whether CTDB runs Samba: no",
+    "Known for the sake of configurations that were made for the agent heartbeat:CTDB. The only \
+     value is no: Samba's daemons are resources of their own, with the agent samba.",
+);
+
+/// Whether CTDB runs winbindd.
+pub const MANAGES_WINBIND: Param = manages(
+    "ctdb_manages_winbind",
+    "Whether CTDB runs winbindd: no",
+    "As ctdb_manages_samba.",
+);
+
+const fn manages(name: &'static str, shortdesc: &'static str, longdesc: &'static str) -> Param {
+    Param {
+        name,
+        kind: Kind::Boolean,
+        required: false,
+        unique_group: None,
+        reload: Reload::Restart,
+        default: Some("no"),
+        shortdesc,
+        longdesc,
+    }
+}
 
 /// Where the daemon listens.
 pub const CTDB_SOCKET: Param = Param {
@@ -81,31 +122,9 @@ const UNIT: &str = "ctdb.service";
 
 const DAEMON: &str = "/usr/sbin/ctdbd";
 const CONFIGURATION: &str = "/etc/ctdb/ctdb.conf";
+const DATABASES_KEY: &str = "persistent database directory";
+const TUNABLES: &str = "/etc/ctdb/ctdb.tunables";
 const NODES_FILE: &str = "/etc/ctdb/nodes";
-const PUBLIC_ADDRESSES: &str = "/etc/ctdb/public_addresses";
-const SCRIPTS: &str = "/etc/ctdb/events/legacy";
-
-/// The event script that removes addresses when CTDB starts and stops; Debian
-/// enables it.
-const INTERFACE: &str = "10.interface";
-
-/// Event scripts that manage what Pacemaker manages here.
-const MANAGERS: [&str; 14] = [
-    "06.nfs",
-    "11.natgw",
-    "11.routing",
-    "13.per_ip_routing",
-    "31.clamd",
-    "40.vsftpd",
-    "41.httpd",
-    "47.samba-dcerpcd",
-    "48.netbios",
-    "49.winbind",
-    "50.samba",
-    "60.nfs",
-    "70.iscsi",
-    "91.lvs",
-];
 
 /// How long the daemon may take to answer; it takes milliseconds.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -120,12 +139,36 @@ const BROADCAST: Duration = Duration::from_secs(5);
 /// slow keeps the cluster lock, and so its office.
 const LEADER_TIMEOUT: &str = "2";
 
+/// Seconds after a recovery in which CTDB begins no other; 10 by default
+/// (ctdb-tunables(7)). A start consists of two recoveries, and so lasts 15 to 17
+/// seconds by default, and 8 to 11 with 1.
+///
+/// The tunables of CTDB's own keepalive are left at their default, with which a
+/// silent node is given up after 26 to 30 seconds. That is longer than it takes
+/// to notice the node's death and to fence it, as it should be: what a node
+/// holds that is only cut off must not be given away. It is not what clients
+/// wait for, because storhaug-noded closes the connections to a fenced node.
+const RERECOVERY_TIMEOUT: &str = "1";
+
 /// How long a recovery may last: two attempts at fencing, each of Pacemaker's
 /// default of 60 s, and CTDB's own part.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How often a daemon on its way is looked at.
 const EVERY: Duration = Duration::from_millis(250);
+
+/// How long the other nodes may take to load a new list of nodes, before a
+/// start gives up; and how long a reload waits for it, before it leaves the rest
+/// to the monitors.
+const LOADING: Duration = Duration::from_secs(25);
+
+/// How long one `ctdb reloadnodes` may take. It gives up after 10 s where a node
+/// does not answer.
+const ATTEMPT: Duration = Duration::from_secs(12);
+
+/// How long another node may take to serve, before a start with a damaged
+/// database gives up; a start takes 8 to 11 s, and maybe a boot before.
+const GOOD_COPY: Duration = Duration::from_secs(60);
 
 const LEADERLESS: &str = "no node is CTDB's leader";
 
@@ -146,17 +189,25 @@ impl Agent for Ctdb {
         shortdesc: "CTDB as a database for a clustered Samba",
         longdesc: "Runs CTDB on every node, as the clustered database that Samba needs, and as \
                    nothing else: virtual addresses and services are other resources. It sets its \
-                   own keys in /etc/ctdb/ctdb.conf and leaves the others, writes /etc/ctdb/nodes, \
-                   keeps CTDB's own failover off, checks the persistent databases before a start, \
-                   and looks at the daemon's run state, recovery mode and flags. Use it as an \
-                   anonymous clone with interleave=true.",
-        parameters: &[NODES, CLUSTER_LOCK, CTDB_SOCKET],
+                   own keys in /etc/ctdb/ctdb.conf and ctdb.tunables and leaves the others, writes \
+                   /etc/ctdb/nodes, keeps CTDB's own failover off, and looks at the daemon's run \
+                   state, recovery mode and flags. A persistent database that is damaged is moved \
+                   aside before a start, if another node serves, whose copy CTDB takes; if none \
+                   does, the start is refused. Use it as an anonymous clone with interleave=true.",
+        parameters: &[
+            NODES,
+            CLUSTER_LOCK,
+            CTDB_SOCKET,
+            MANAGES_SAMBA,
+            MANAGES_WINBIND,
+        ],
         actions: &[
             Op::once("start", 120),
             Op::once("stop", 100),
-            Op::monitor(0, 10, 30),
+            // Costs 10 ms of waiting, and all of smbd ends with the daemon.
+            Op::monitor(0, 1, 30),
             Op::monitor(10, 60, 30),
-            Op::once("reload-agent", 20),
+            Op::once("reload-agent", 30),
         ],
     };
 
@@ -166,6 +217,15 @@ impl Agent for Ctdb {
             return Err(Failure::configured(
                 "parameter cluster_lock: more than one line",
             ));
+        }
+        for manages in [&MANAGES_SAMBA, &MANAGES_WINBIND] {
+            if params.boolean(manages)? {
+                return Err(Failure::configured(format_args!(
+                    "parameter {}: CTDB is a database here and manages no services: write no, and \
+                     make each daemon a resource with the agent samba",
+                    manages.name
+                )));
+            }
         }
         Ok(Self {
             nodes: params
@@ -192,21 +252,23 @@ impl Agent for Ctdb {
             let program = helper.split_whitespace().next().unwrap_or_default();
             installed("what the parameter cluster_lock names", program)?;
         }
-        if !self.nodes.has_this_node() {
-            let error = anyhow!("parameter nodes: none of them is an address of this node");
-            return Err(Failure::new(Code::ErrArgs, error));
-        }
-        only_a_database(ctx).or_code(Code::ErrArgs)
+        self.pnn().or_code(Code::ErrArgs)?;
+        sole::demand(ctx).or_code(Code::ErrArgs)
     }
 
     fn start(&self, ctx: &Ctx) -> Result<(), Failure> {
         let found = self.ask(ctx)?;
-        if found.is_some_and(|found| found.trouble().is_none()) {
+        if let Some(found) = &found
+            && found.trouble().is_none()
+        {
             self.write_nodes(ctx)?;
+            LIST.set(ctx, &found.list());
             return Ok(());
         }
         if found.is_none() {
             self.configure(ctx)?;
+            self.admission(ctx)?;
+            self.check_databases(ctx)?;
             // A daemon that is gone may have been in a recovery.
             let _ = fs::remove_file(self.mark(ctx));
         }
@@ -222,10 +284,13 @@ impl Agent for Ctdb {
             waiting = match found.trouble() {
                 Some(Trouble::Lasting(reason)) => bail!(reason),
                 Some(Trouble::Passing(reason)) => reason,
-                None if self.leader(ctx)?.is_some() => return Ok(Some(())),
+                None if self.leader(ctx)?.is_some() => {
+                    LIST.set(ctx, &found.list());
+                    return Ok(Some(()));
+                }
                 None => LEADERLESS.into(),
             };
-            if !fencing::is_due(ctx) {
+            if !Cluster::read(ctx).fencing_is_due() {
                 return Ok(None);
             }
             let reason = format!("{waiting}, which goes on when a lost node has been fenced");
@@ -236,6 +301,7 @@ impl Agent for Ctdb {
     }
 
     fn stop(&self, ctx: &Ctx) -> Result<(), Failure> {
+        LIST.withdraw(ctx);
         let unit = Unit::new(UNIT);
         // One that hangs would not hear that it is to end, and be waited for.
         if let Err(error) = self.ask(&ctx.by(ctx.deadline.earlier(ANSWER / 4))) {
@@ -268,13 +334,16 @@ impl Agent for Ctdb {
         let Some(found) = self.ask(ctx)? else {
             return Ok(State::NotRunning);
         };
-        if let Some(reason) = self.trouble(ctx, found)? {
+        if let Some(reason) = self.trouble(ctx, &found)? {
             ctx.log(Level::Warning, &reason);
         }
         // A change of the parameter may have been missed, by a node that was
-        // away at that time.
-        if let Err(error) = self.write_nodes(ctx) {
-            ctx.log(Level::Warning, &format!("{error:#}"));
+        // away at that time, or may be waiting for something.
+        match self.follow(ctx, &found) {
+            Ok(Followed::Loaded) => {}
+            Ok(Followed::Waits(_)) if ctx.depth < 10 => {}
+            Ok(Followed::Waits(reason)) => ctx.log(Level::Warning, &reason),
+            Err(error) => ctx.log(Level::Warning, &format!("{error:#}")),
         }
         if ctx.depth >= 10 && found.flags.unhealthy() {
             ctx.log(
@@ -291,18 +360,49 @@ impl Agent for Ctdb {
     }
 
     fn reload_agent(&self, ctx: &Ctx) -> Result<(), Failure> {
-        // Whoever changed the parameter on all nodes then has one of them call
-        // `ctdb reloadnodes`.
-        Ok(self.write_nodes(ctx)?)
+        let mut waiting = String::new();
+        let patience = ctx.deadline.earlier(LOADING).before(EVERY);
+        let loaded = until(patience, EVERY, "CTDB to load the list of nodes", || {
+            self.write_nodes(ctx)?;
+            let Some(found) = self.ask(ctx)? else {
+                return Ok(Some(()));
+            };
+            waiting = match self.follow(ctx, &found)? {
+                Followed::Loaded => return Ok(Some(())),
+                Followed::Waits(reason) => reason,
+            };
+            if Cluster::read(ctx).fencing_is_due() {
+                bail!("a node is to be fenced first");
+            }
+            Ok(None)
+        });
+        // A failure would restart the daemon, which serves; and monitors go on
+        // with it.
+        if let Err(error) = loaded {
+            ctx.log(Level::Warning, &format!("{waiting}: {error:#}"));
+        }
+        Ok(())
     }
 }
 
+/// Whether the daemon has loaded the list of nodes that the parameter says.
+enum Followed {
+    Loaded,
+    /// Not yet, and why.
+    Waits(String),
+}
+
 /// What the daemon says of itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Found {
     run_state: RunState,
     recovering: bool,
+    /// Its node's number, as soon as it serves.
+    pnn: u32,
+    /// Its own node's.
     flags: Flags,
+    /// The nodes that it knows, as soon as it serves.
+    nodes: Vec<Node>,
 }
 
 /// Why the databases cannot be used.
@@ -315,8 +415,18 @@ enum Trouble {
 }
 
 impl Found {
-    fn trouble(self) -> Option<Trouble> {
-        let Self {
+    fn list(&self) -> String {
+        nodes::label(&self.nodes)
+    }
+
+    /// Whether no connected node has a lower number.
+    fn is_first(&self) -> bool {
+        let mut connected = self.nodes.iter().filter(|node| !node.flags.disconnected());
+        connected.all(|node| node.pnn >= self.pnn)
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        let &Self {
             run_state, flags, ..
         } = self;
         match run_state {
@@ -343,7 +453,7 @@ impl Ctdb {
     /// What is wrong, but not for so long that to restart the daemon could help:
     /// a recovery is CTDB's answer to any change, such as a crash of another
     /// node, and it lasts until that node is fenced.
-    fn trouble(&self, ctx: &Ctx, found: Found) -> anyhow::Result<Option<String>> {
+    fn trouble(&self, ctx: &Ctx, found: &Found) -> anyhow::Result<Option<String>> {
         let mark = self.mark(ctx);
         let reason = match found.trouble() {
             None => {
@@ -359,13 +469,128 @@ impl Ctdb {
             Err(_) => {
                 // Where it cannot be written, a restart would not help either.
                 let _ = fs::write(&mark, "");
-                Duration::ZERO
+                return Ok(Some(reason));
             }
         };
         if since > PATIENCE {
             bail!("{reason}, for {} s now", since.as_secs());
         }
-        Ok(Some(reason))
+        // Once a second would be too often for the log.
+        Ok((ctx.depth >= 10).then_some(reason))
+    }
+
+    /// This node's number.
+    fn pnn(&self) -> anyhow::Result<usize> {
+        let pnn = self.nodes.this_node();
+        pnn.context("parameter nodes: none of them is an address of this node")
+    }
+
+    /// Waits until every other node's CTDB knows the nodes that this one does.
+    fn admission(&self, ctx: &Ctx) -> anyhow::Result<()> {
+        let list = self.nodes.label();
+        let mut waiting = String::new();
+        let patience = ctx.deadline.earlier(LOADING);
+        let admitted = until(patience, EVERY, "the others to know all nodes", || {
+            let cluster = Cluster::read(ctx);
+            let Some((node, other)) = cluster.others(ctx).find(|(_, other)| *other != list) else {
+                return Ok(Some(()));
+            };
+            waiting = format!(
+                "CTDB on {node} has loaded the list of nodes `{other}`, and not `{list}`: its log \
+                 says what keeps it, if this does not end by itself"
+            );
+            if cluster.fencing_is_due() {
+                bail!("a node is to be fenced first");
+            }
+            Ok(None)
+        });
+        admitted.map_err(|error| {
+            if waiting.is_empty() {
+                error
+            } else {
+                error.context(waiting)
+            }
+        })
+    }
+
+    /// Moves damaged databases away where another node has a good copy, which
+    /// CTDB then takes: one that serves has every persistent database, and a
+    /// recovery that has compared all copies behind it.
+    fn check_databases(&self, ctx: &Ctx) -> anyhow::Result<()> {
+        let configuration = file::read(&ctx.path(CONFIGURATION))?;
+        let directory = configuration::value(&configuration, "database", DATABASES_KEY);
+        let directory = Path::new(directory.unwrap_or(databases::DIRECTORY));
+        let damaged = databases::damaged(ctx, directory, self.pnn()?)?;
+        let Some(first) = damaged.first() else {
+            return Ok(());
+        };
+        ctx.log(Level::Error, &first.to_string());
+        let patience = ctx.deadline.before(ctx.deadline.left() / 3);
+        let healthy = until(
+            patience.earlier(GOOD_COPY),
+            EVERY,
+            "another node to serve",
+            || {
+                let cluster = Cluster::read(ctx);
+                if let Some((node, _)) = cluster.others(ctx).next() {
+                    return Ok(Some(node.to_owned()));
+                }
+                if cluster.fencing_is_due() {
+                    bail!("a node is to be fenced first");
+                }
+                Ok(None)
+            },
+        );
+        let healthy = healthy.with_context(|| {
+            format!(
+                "{first}; no other node's CTDB serves, from which a good copy could come: start \
+                 one whose databases are good, or put a backup in the place of this file, or move \
+                 it away on every node, with which its content is lost"
+            )
+        })?;
+        for database in damaged {
+            let aside = database.set_aside()?;
+            let aside = aside.display();
+            let message =
+                format!("{database}; it is now {aside}, and the copy of {healthy} is taken");
+            ctx.log(Level::Error, &message);
+        }
+        Ok(())
+    }
+
+    /// Brings the list of nodes that the parameter says into the file, and, if
+    /// it is this node's turn, into every daemon; publishes the one that the
+    /// daemon here has.
+    fn follow(&self, ctx: &Ctx, found: &Found) -> anyhow::Result<Followed> {
+        let written = self.write_nodes(ctx);
+        if found.trouble().is_some() {
+            written?;
+            return Ok(Followed::Waits("CTDB does not serve now".into()));
+        }
+        let loaded = found.list();
+        LIST.set(ctx, &loaded);
+        written?;
+        if loaded == self.nodes.label() {
+            return Ok(Followed::Loaded);
+        }
+        // Once a minute it is everybody's turn: of the one whose it is, the
+        // attempt may have reached all but this one.
+        if ctx.depth < 10 && !found.is_first() {
+            return Ok(Followed::Waits(format!(
+                "CTDB has loaded the list of nodes `{loaded}`; another node has it load the new one"
+            )));
+        }
+        // It looks itself whether all files are the same, and nobody removed is
+        // connected.
+        let reload = Cmd::new("ctdb").arg("reloadnodes");
+        let done = ctx
+            .runner
+            .run(&reload, ctx.deadline.earlier(ATTEMPT))?
+            .checked();
+        Ok(Followed::Waits(match done {
+            Ok(_) => "CTDB has been told to load the new list of nodes".into(),
+            Err(error) => format!("{error:#}"),
+        }))
     }
 
     /// A file that is as old as the daemon's recovery.
@@ -411,23 +636,26 @@ impl Ctdb {
             set("cluster", "cluster lock", Some(self.cluster_lock.as_str())),
             // Its name before CTDB 4.16, which would be read as well.
             set("cluster", "recovery lock", None),
+            // From CTDB 4.22 on, a command that the list is taken from instead.
+            set("cluster", "nodes list", None),
             set("cluster", "leader timeout", Some(LEADER_TIMEOUT)),
             set("failover", "disabled", Some("true")),
             // From CTDB 4.22 on, a shutdown else waits for addresses to move.
             set("failover", "shutdown failover timeout", Some("0")),
         ];
-        let path = ctx.path(CONFIGURATION);
-        let before = read(&path)?;
-        write(&path, &before, &configuration::with(&before, &settings))?;
+        let tunables = [set("", "RerecoveryTimeout", Some(RERECOVERY_TIMEOUT))];
+        for (path, settings) in [(CONFIGURATION, &settings[..]), (TUNABLES, &tunables)] {
+            let path = ctx.path(path);
+            let before = file::read(&path)?;
+            file::write(&path, &before, &configuration::with(&before, settings))?;
+        }
         self.write_nodes(ctx)?;
-        disable(&ctx.path(SCRIPTS).join(format!("{INTERFACE}.script")))?;
-        let databases = configuration::value(&before, "database", "persistent database directory");
-        databases::check(ctx, Path::new(databases.unwrap_or(databases::DIRECTORY)))
+        sole::disable_interface(ctx)
     }
 
     fn write_nodes(&self, ctx: &Ctx) -> anyhow::Result<()> {
         let path = ctx.path(NODES_FILE);
-        write(&path, &read(&path)?, &self.nodes.to_string())
+        file::write(&path, &file::read(&path)?, &self.nodes.to_string())
     }
 
     /// Ends whoever listens on the socket.
@@ -474,89 +702,19 @@ fn expired(ctx: &Ctx, error: anyhow::Error, waiting: String) -> anyhow::Error {
 fn found(ctdbd: &mut Ctdbd) -> anyhow::Result<Found> {
     let run_state = ctdbd.run_state()?;
     let recovering = ctdbd.recovering()?;
-    // While it starts, it does not know its number yet.
-    let flags = match run_state {
-        RunState::Running => {
-            let pnn = ctdbd.pnn()?;
-            let nodes = ctdbd.nodes()?;
-            let own = nodes.iter().find(|node| node.pnn == pnn);
-            own.context("ctdbd does not know its own node")?.flags
-        }
-        _ => Flags(0),
-    };
-    Ok(Found {
+    let mut found = Found {
         run_state,
         recovering,
-        flags,
-    })
-}
-
-/// Refuses what would have CTDB manage addresses or services.
-fn only_a_database(ctx: &Ctx) -> anyhow::Result<()> {
-    let addresses = read(&ctx.path(PUBLIC_ADDRESSES))?;
-    let mut lines = addresses.lines().map(str::trim);
-    if lines.any(|line| !line.is_empty() && !line.starts_with('#')) {
-        return Err(anyhow!(
-            "{PUBLIC_ADDRESSES} has CTDB manage addresses, which are Pacemaker's here: move it \
-             away, and make each address a resource"
-        ));
-    }
-    let enabled = MANAGERS.into_iter().find(|name| {
-        let script = ctx.path(SCRIPTS).join(format!("{name}.script"));
-        fs::metadata(script).is_ok_and(|script| script.permissions().mode() & 0o111 != 0)
-    });
-    match enabled {
-        Some(name) => Err(anyhow!(
-            "CTDB's event script {name} manages what Pacemaker manages here: run `ctdb event \
-             script disable legacy {name}`"
-        )),
-        None => Ok(()),
-    }
-}
-
-/// Disables an event script as `ctdb event script disable` does.
-fn disable(script: &Path) -> anyhow::Result<()> {
-    let disabled = match fs::symlink_metadata(script) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => Err(error),
-        Ok(metadata) if metadata.is_symlink() => fs::remove_file(script),
-        Ok(metadata) => {
-            let mode = metadata.permissions().mode() & !0o111;
-            fs::set_permissions(script, fs::Permissions::from_mode(mode))
-        }
+        pnn: 0,
+        flags: Flags(0),
+        nodes: Vec::new(),
     };
-    disabled.with_context(|| format!("disabling {}", script.display()))
-}
-
-/// A file's text; empty where there is no file.
-fn read(path: &Path) -> anyhow::Result<String> {
-    match fs::read_to_string(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
-        text => text.with_context(|| format!("reading {}", path.display())),
+    // While it starts, it does not know its number yet.
+    if run_state == RunState::Running {
+        found.pnn = ctdbd.pnn()?;
+        found.nodes = ctdbd.nodes()?;
+        let own = found.nodes.iter().find(|node| node.pnn == found.pnn);
+        found.flags = own.context("ctdbd does not know its own node")?.flags;
     }
-}
-
-/// Makes a file of the text, unless it has it already. It is whole at any
-/// time, also after a crash, and who may read it does not change.
-fn write(path: &Path, before: &str, text: &str) -> anyhow::Result<()> {
-    if before == text {
-        return Ok(());
-    }
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let new = path.with_extension("storhaug-new");
-    let mode = fs::metadata(&path).map_or(0o644, |file| file.permissions().mode() & 0o777);
-    let write = || {
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, &path)
-    };
-    write().with_context(|| format!("writing {}", path.display()))
+    Ok(found)
 }

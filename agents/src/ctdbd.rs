@@ -103,6 +103,16 @@ impl Flags {
         self.0 & 0x39 != 0
     }
 
+    /// Whether no daemon of that node is connected with this one.
+    pub fn disconnected(self) -> bool {
+        self.0 & 0x01 != 0
+    }
+
+    /// Whether the node was removed, and only its number is kept.
+    pub fn deleted(self) -> bool {
+        self.0 & 0x10 != 0
+    }
+
     /// Whether an event script of CTDB's has found something wrong.
     pub fn unhealthy(self) -> bool {
         self.0 & 0x02 != 0

@@ -32,7 +32,24 @@ struct Says {
     flags: u32,
     leader: u32,
     silent: bool,
+    /// The number of this node, whose address is the one of this machine.
+    pnn: u32,
+    /// The nodes: the flags and the address of each.
+    nodes: &'static [Slot],
 }
+
+/// A node in CTDB's list: its flags and its address.
+type Slot = (u32, [u8; 4]);
+
+const OK: u32 = 0;
+const DISCONNECTED: u32 = 0x01;
+const BANNED: u32 = 0x08;
+const DELETED: u32 = 0x11;
+
+/// This machine's address.
+const HERE: [u8; 4] = [127, 0, 0, 1];
+const OTHER: [u8; 4] = [192, 0, 2, 2];
+const THIRD: [u8; 4] = [192, 0, 2, 3];
 
 const WELL: Says = Says {
     run_state: 5,
@@ -40,6 +57,8 @@ const WELL: Says = Says {
     flags: 0,
     leader: 0,
     silent: false,
+    pnn: 0,
+    nodes: &[(OK, HERE), (BANNED, OTHER)],
 };
 
 /// A node: a file system of its own, and maybe a daemon.
@@ -50,6 +69,8 @@ struct Node {
     active: Mutex<bool>,
     /// What Pacemaker says of the nodes.
     states: Mutex<String>,
+    /// What `ctdb reloadnodes` makes of the list; none where it refuses.
+    reloads: Mutex<Option<&'static [Slot]>>,
 }
 
 impl Node {
@@ -60,17 +81,24 @@ impl Node {
             commands: Mutex::default(),
             active: Mutex::new(false),
             states: Mutex::default(),
+            reloads: Mutex::default(),
         };
         for directory in [
             "usr/sbin",
             "usr/libexec/storhaug",
             "etc/ctdb/events/legacy",
             "run/ctdb",
+            "proc/net",
         ] {
             fs::create_dir_all(node.root.path().join(directory)).unwrap();
         }
         node.file("usr/sbin/ctdbd", "");
         node.file("usr/libexec/storhaug/storhaug-ctdb-lock", "");
+        // Pacemaker runs, as far as its attributes go.
+        node.file(
+            "proc/net/unix",
+            "Num RefCount Protocol Flags Type St Inode Path\n0: 2 0 00010000 0001 01 7 @attrd\n",
+        );
         node
     }
 
@@ -95,6 +123,7 @@ impl Node {
             ("OCF_RESKEY_nodes", "127.0.0.1 192.0.2.2"),
             ("OCF_RESKEY_CRM_meta_timeout", "5000"),
             ("OCF_RESKEY_CRM_meta_interval", "10000"),
+            ("OCF_RESKEY_CRM_meta_on_node", "node1"),
         ];
         let environment: BTreeMap<String, String> = defaults
             .iter()
@@ -118,6 +147,14 @@ impl Node {
         if words[0] == "cibadmin" {
             return Output::exited(cmd, 0, &self.states.lock().unwrap(), "");
         }
+        if words[0] == "ctdb" {
+            self.commands.lock().unwrap().push(words.join(" "));
+            let Some(nodes) = *self.reloads.lock().unwrap() else {
+                return Output::exited(cmd, 1, "", "ERROR: Node 1 is still connected");
+            };
+            self.says.lock().unwrap().nodes = nodes;
+            return Output::exited(cmd, 0, "", "");
+        }
         let mut active = self.active.lock().unwrap();
         match words.get(1) {
             Some(&"show") => {
@@ -135,7 +172,7 @@ impl Node {
             }
             _ => {}
         }
-        self.commands.lock().unwrap().push(cmd.to_string());
+        self.commands.lock().unwrap().push(words.join(" "));
         Output::exited(cmd, 0, "", "")
     }
 }
@@ -165,8 +202,8 @@ fn answer(mut client: UnixStream, says: &Mutex<Says>) -> Option<()> {
         let (status, data) = match field(32) {
             138 => (0, number(says.run_state)),
             15 => (says.recovery_mode, Vec::new()),
-            35 => (1, Vec::new()),
-            91 => (0, nodes(says.flags)),
+            35 => (says.pnn, Vec::new()),
+            91 => (0, nodes(&says)),
             23 => (0, Vec::new()),
             other => panic!("control {other}"),
         };
@@ -190,15 +227,34 @@ fn send(client: &mut UnixStream, operation: u32, request: u32, body: &[u8]) -> O
     client.write_all(&packet).ok()
 }
 
-/// Two nodes; this one is the second.
-fn nodes(flags: u32) -> Vec<u8> {
-    let mut data = 2u32.to_ne_bytes().to_vec();
-    for (pnn, flags) in [(0, 0x08), (1, flags)] {
-        data.extend([pnn, flags].map(u32::to_ne_bytes).concat());
+fn nodes(says: &Says) -> Vec<u8> {
+    let count = u32::try_from(says.nodes.len()).unwrap();
+    let mut data = count.to_ne_bytes().to_vec();
+    for (pnn, &(flags, address)) in (0..).zip(says.nodes) {
+        let own = if pnn == says.pnn { says.flags } else { 0 };
+        data.extend([pnn, flags | own].map(u32::to_ne_bytes).concat());
         data.extend(2u16.to_ne_bytes());
-        data.extend([0; 26]);
+        data.extend([0; 2]);
+        data.extend(address);
+        data.extend([0; 20]);
     }
     data
+}
+
+/// What Pacemaker says of another node that is there, and whose CTDB has
+/// loaded a list of nodes.
+fn serving(list: &str) -> String {
+    format!(
+        r#"<x><node_state uname="node2" in_ccm="true" expected="member"><transient_attributes>
+           <nvpair name="storhaug-ctdb-nodes" value="{list}"/></transient_attributes></node_state>
+           </x>"#
+    )
+}
+
+impl Node {
+    fn commands(&self) -> Vec<String> {
+        std::mem::take(&mut self.commands.lock().unwrap())
+    }
 }
 
 #[test]
@@ -226,20 +282,31 @@ fn a_start_leaves_a_database_and_nothing_else() {
          = true\n\tshutdown failover timeout = 0\n"
     );
     assert_eq!(node.text("etc/ctdb/nodes"), "127.0.0.1\n192.0.2.2\n");
+    assert_eq!(
+        node.text("etc/ctdb/ctdb.tunables"),
+        "RerecoveryTimeout = 1\n"
+    );
     assert!(fs::symlink_metadata(script).is_err());
+    assert_eq!(
+        node.commands(),
+        [
+            "systemctl reset-failed -- ctdb.service",
+            "systemctl start --no-block --no-ask-password --job-mode=ignore-dependencies -- \
+             ctdb.service",
+            "attrd_updater -n storhaug-ctdb-nodes -U 127.0.0.1 192.0.2.2",
+        ]
+    );
     assert_eq!(node.act("monitor", &[]), Code::Success);
     assert_eq!(
         node.act("monitor", &[("OCF_CHECK_LEVEL", "10")]),
         Code::Success
     );
-    let commands = node.commands.lock().unwrap().len();
+    node.commands();
     assert_eq!(node.act("start", &[]), Code::Success);
-    assert_eq!(
-        node.commands.lock().unwrap().len(),
-        commands,
-        "a second start"
-    );
+    assert_eq!(node.commands(), Vec::<String>::new(), "a second start");
     assert_eq!(node.act("stop", &[]), Code::Success);
+    let withdrawn = "attrd_updater -n storhaug-ctdb-nodes -D";
+    assert_eq!(node.commands()[0], withdrawn);
     assert_eq!(node.act("monitor", &[]), Code::NotRunning);
     assert_eq!(node.act("stop", &[]), Code::Success);
 }
@@ -334,8 +401,9 @@ fn a_daemon_that_hangs_is_killed() {
     });
     let meta = [("OCF_RESKEY_CRM_meta_timeout", "100000")];
     assert_eq!(node.act("stop", &meta), Code::Success);
+    let withdraw = "attrd_updater -n storhaug-ctdb-nodes -D";
     let kill = "systemctl kill --signal=SIGKILL -- ctdb.service";
-    assert_eq!(*node.commands.lock().unwrap(), [kill]);
+    assert_eq!(node.commands(), [withdraw, kill]);
     assert_eq!(node.act("monitor", &[]), Code::NotRunning);
 }
 
@@ -438,12 +506,150 @@ fn the_list_of_nodes_follows_its_parameter() {
     node.file("etc/ctdb/nodes", "127.0.0.1\n");
     assert_eq!(node.act("monitor", &[]), Code::Success);
     assert_eq!(node.text("etc/ctdb/nodes"), "127.0.0.1\n192.0.2.2\n");
+    assert_eq!(
+        node.commands(),
+        ["attrd_updater -n storhaug-ctdb-nodes -U 127.0.0.1 192.0.2.2"]
+    );
+
     let changed = [("OCF_RESKEY_nodes", "127.0.0.1 #192.0.2.2 192.0.2.3")];
+    *node.reloads.lock().unwrap() = Some(&[(OK, HERE), (DELETED, [0; 4]), (DISCONNECTED, THIRD)]);
     assert_eq!(node.act("reload-agent", &changed), Code::Success);
     assert_eq!(
         node.text("etc/ctdb/nodes"),
         "127.0.0.1\n#192.0.2.2\n192.0.2.3\n"
     );
+    assert_eq!(
+        node.commands(),
+        [
+            "ctdb reloadnodes",
+            "attrd_updater -n storhaug-ctdb-nodes -U 127.0.0.1 - 192.0.2.3"
+        ]
+    );
+    assert_eq!(node.act("reload-agent", &changed), Code::Success);
+    assert_eq!(node.commands(), Vec::<String>::new(), "a second time");
+}
+
+#[test]
+fn one_node_has_the_list_loaded_and_the_others_wait() {
+    let node = Node::new();
+    node.daemon();
+    let later = &[(OK, OTHER), (OK, HERE)];
+    node.now(Says {
+        pnn: 1,
+        nodes: later,
+        ..WELL
+    });
+    let meta = ("OCF_RESKEY_CRM_meta_timeout", "1500");
+    let changed = [("OCF_RESKEY_nodes", "192.0.2.2 127.0.0.1 192.0.2.3"), meta];
+    assert_eq!(node.act("reload-agent", &changed), Code::Success);
+    assert_eq!(
+        node.text("etc/ctdb/nodes"),
+        "192.0.2.2\n127.0.0.1\n192.0.2.3\n"
+    );
+    let published = "attrd_updater -n storhaug-ctdb-nodes -U 192.0.2.2 127.0.0.1";
+    assert_eq!(node.commands(), [published], "it is the other's turn");
+    assert_eq!(node.act("monitor", &changed), Code::Success);
+    assert_eq!(node.commands(), Vec::<String>::new());
+
+    node.now(Says {
+        pnn: 1,
+        nodes: &[(DISCONNECTED, OTHER), (OK, HERE)],
+        ..WELL
+    });
+    assert_eq!(node.act("monitor", &changed), Code::Success);
+    assert_eq!(node.commands(), ["ctdb reloadnodes"], "the other is gone");
+
+    node.now(Says {
+        pnn: 1,
+        nodes: later,
+        ..WELL
+    });
+    let deep = [changed[0], changed[1], ("OCF_CHECK_LEVEL", "10")];
+    assert_eq!(node.act("monitor", &deep), Code::Success);
+    assert_eq!(
+        node.commands(),
+        [published, "ctdb reloadnodes"],
+        "the other did not reach this one"
+    );
+}
+
+#[test]
+fn a_list_that_cannot_be_loaded_now_breaks_nothing_and_is_tried_again() {
+    let node = Node::new();
+    node.daemon();
+    let changed = [
+        ("OCF_RESKEY_nodes", "127.0.0.1 #192.0.2.2"),
+        ("OCF_RESKEY_CRM_meta_timeout", "2000"),
+    ];
+    assert_eq!(node.act("reload-agent", &changed), Code::Success);
+    let asked = node.commands();
+    let reloads = asked.iter().filter(|asked| *asked == "ctdb reloadnodes");
+    assert!(reloads.count() > 1, "{asked:?}");
+    *node.reloads.lock().unwrap() = Some(&[(OK, HERE), (DELETED, [0; 4])]);
+    assert_eq!(node.act("monitor", &changed), Code::Success);
+    assert_eq!(node.commands(), ["ctdb reloadnodes"]);
+    assert_eq!(node.act("monitor", &changed), Code::Success);
+    assert_eq!(
+        node.commands(),
+        ["attrd_updater -n storhaug-ctdb-nodes -U 127.0.0.1 -"]
+    );
+}
+
+#[test]
+fn a_daemon_starts_only_where_the_others_know_its_node() {
+    let node = Node::new();
+    let meta = [("OCF_RESKEY_CRM_meta_timeout", "1500")];
+    for stranger in ["192.0.2.3 192.0.2.2", "192.0.2.2", "- 192.0.2.2"] {
+        *node.states.lock().unwrap() = serving(stranger);
+        assert_eq!(node.act("start", &meta), Code::ErrGeneric, "{stranger}");
+        assert_eq!(node.commands(), Vec::<String>::new(), "{stranger}");
+    }
+    *node.states.lock().unwrap() = serving("127.0.0.1 192.0.2.2");
+    assert_eq!(node.act("start", &[]), Code::Success);
+}
+
+/// Damages a persistent database of this node and one of another; returns the
+/// names that are there.
+fn damaged(node: &Node) -> impl Fn() -> Vec<String> {
+    let directory = node.root.path().join("var/lib/ctdb/persistent");
+    fs::create_dir_all(&directory).unwrap();
+    for name in ["secrets.tdb.0", "secrets.tdb.7"] {
+        fs::write(directory.join(name), "garbage").unwrap();
+    }
+    move || {
+        let names = fs::read_dir(&directory).unwrap();
+        let names = names.map(|file| file.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn a_damaged_database_is_set_aside_where_another_node_serves() {
+    let node = Node::new();
+    let names = damaged(&node);
+    *node.states.lock().unwrap() = serving("127.0.0.1 192.0.2.2");
+    assert_eq!(node.act("start", &[]), Code::Success);
+    let names = names();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(names[0].starts_with("secrets.tdb.0."), "{names:?}");
+    assert!(names[0].ends_with(".corrupt"), "{names:?}");
+    assert_eq!(names[1], "secrets.tdb.7", "it is not this node's");
+}
+
+#[test]
+fn a_damaged_database_of_which_there_may_be_no_other_copy_stays() {
+    let node = Node::new();
+    let names = damaged(&node);
+    let own = serving("127.0.0.1 192.0.2.2").replace("node2", "node1");
+    for states in [String::new(), own] {
+        *node.states.lock().unwrap() = states;
+        let meta = [("OCF_RESKEY_CRM_meta_timeout", "1500")];
+        assert_eq!(node.act("start", &meta), Code::ErrGeneric);
+        assert_eq!(names(), ["secrets.tdb.0", "secrets.tdb.7"]);
+        assert_eq!(node.commands(), Vec::<String>::new());
+    }
 }
 
 #[test]
@@ -457,6 +663,11 @@ fn what_is_refused() {
     };
     let nothing = |_: &Node| {};
     let nodes = |value| [("OCF_RESKEY_nodes", value)];
+    let known = [
+        ("OCF_RESKEY_ctdb_manages_samba", "no"),
+        ("OCF_RESKEY_ctdb_manages_winbind", "no"),
+    ];
+    assert_eq!(Node::new().act("start", &known), Code::Success);
     assert_eq!(start(&nothing, &nodes("node1")), Code::ErrConfigured);
     assert_eq!(start(&nothing, &nodes("")), Code::ErrConfigured);
     assert_eq!(start(&nothing, &nodes("192.0.2.1")), Code::ErrArgs);
@@ -471,12 +682,12 @@ fn what_is_refused() {
         fs::set_permissions(node.root.path().join(script), mode).unwrap();
     };
     assert_eq!(start(&samba, &[]), Code::ErrArgs);
-    let damaged = |node: &Node| {
-        let directory = node.root.path().join("var/lib/ctdb/persistent");
-        fs::create_dir_all(&directory).unwrap();
-        fs::write(directory.join("secrets.tdb.0"), "garbage").unwrap();
-    };
-    assert_eq!(start(&damaged, &[]), Code::ErrGeneric);
+    for manages in [
+        "OCF_RESKEY_ctdb_manages_samba",
+        "OCF_RESKEY_ctdb_manages_winbind",
+    ] {
+        assert_eq!(start(&nothing, &[(manages, "yes")]), Code::ErrConfigured);
+    }
     let bare = |node: &Node| fs::remove_file(node.root.path().join("usr/sbin/ctdbd")).unwrap();
     assert_eq!(start(&bare, &[]), Code::ErrInstalled);
 }

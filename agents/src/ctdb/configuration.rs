@@ -1,7 +1,7 @@
-//! CTDB's `ctdb.conf`: setting single keys, and keeping everything else as the
-//! administrator wrote it.
+//! CTDB's `ctdb.conf` and `ctdb.tunables`: setting single keys, and keeping
+//! everything else as the administrator wrote it.
 //!
-//! The format is that of Samba's `lib/util/tini.c`: sections in brackets,
+//! The format of both is that of Samba's `lib/util/tini.c`: sections in brackets,
 //! `key = value`, comments from `#` or `;` at the start of a line, and a
 //! backslash at the end of a line continues it.
 
@@ -9,9 +9,10 @@
 /// there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting<'a> {
-    /// The section's name, without brackets.
+    /// The section's name, without brackets; empty for what is in none, as all
+    /// tunables are.
     pub section: &'a str,
-    /// The key.
+    /// The key, with single spaces.
     pub key: &'a str,
     /// The value.
     pub value: Option<&'a str>,
@@ -51,8 +52,8 @@ impl<'a> Line<'a> {
             return false;
         };
         let found = found.split_whitespace();
-        let found: Vec<_> = found.map(str::to_ascii_lowercase).collect();
-        found.join(" ") == key
+        let found: Vec<_> = found.collect();
+        found.join(" ").eq_ignore_ascii_case(key)
     }
 }
 
@@ -127,9 +128,10 @@ fn set(text: &str, setting: &Setting) -> String {
     if as_wanted {
         return text.to_owned();
     }
+    let indent = if setting.section.is_empty() { "" } else { "\t" };
     let entry = setting
         .value
-        .map(|value| format!("\t{} = {value}", setting.key));
+        .map(|value| format!("{indent}{} = {value}", setting.key));
     let mut out: Vec<String> = Vec::new();
     let mut pending = entry;
     let last = in_section(&lines, setting.section)
@@ -147,10 +149,12 @@ fn set(text: &str, setting: &Setting) -> String {
         }
     }
     if let Some(entry) = pending {
-        if out.last().is_some_and(|line| !line.is_empty()) {
-            out.push(String::new());
+        if !setting.section.is_empty() {
+            if out.last().is_some_and(|line| !line.is_empty()) {
+                out.push(String::new());
+            }
+            out.push(format!("[{}]", setting.section));
         }
-        out.push(format!("[{}]", setting.section));
         out.push(entry);
     }
     let mut text = out.join("\n");
@@ -211,6 +215,26 @@ mod tests {
         for (before, after) in cases {
             assert_eq!(with(before, &OURS), after, "{before}");
             assert_eq!(with(after, &OURS), after, "a second time");
+        }
+    }
+
+    #[test]
+    fn tunables_are_in_no_section() {
+        let rerecovery = [Setting {
+            section: "",
+            key: "RerecoveryTimeout",
+            value: Some("1"),
+        }];
+        for (before, after) in [
+            ("", "RerecoveryTimeout = 1\n"),
+            ("# none\n", "# none\nRerecoveryTimeout = 1\n"),
+            (
+                "MonitorInterval=20\n\n# slow\nrerecoverytimeout=10\n",
+                "MonitorInterval=20\n\n# slow\nRerecoveryTimeout = 1\n",
+            ),
+        ] {
+            assert_eq!(with(before, &rerecovery), after);
+            assert_eq!(with(after, &rerecovery), after);
         }
     }
 

@@ -6,12 +6,14 @@
 //! says of the rest.
 
 use std::{
+    fmt,
     fs::{self, File},
     io::{ErrorKind, Read},
     path::{Path, PathBuf},
+    time::UNIX_EPOCH,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use crate::{exec::Cmd, ocf::Ctx};
 
@@ -27,29 +29,59 @@ const VERSION: u32 = 0x2601_1967 + 6;
 /// The size of `struct tdb_header`.
 const HEADER: usize = 168;
 
-/// Checks every persistent database of this node.
+/// A database that CTDB could not use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    file: PathBuf,
+    damage: String,
+}
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, damage } = self;
+        write!(f, "the database {} is damaged: {damage}", file.display())
+    }
+}
+
+impl Damaged {
+    /// Moves the file out of CTDB's way, to a name that says when, in
+    /// seconds since 1970. CTDB does the like with its other databases. Returns
+    /// the name.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn set_aside(&self) -> anyhow::Result<PathBuf> {
+        let since = UNIX_EPOCH.elapsed().unwrap_or_default();
+        let suffix = format!(".{}.corrupt", since.as_secs());
+        let mut aside = self.file.clone().into_os_string();
+        aside.push(suffix);
+        let aside = PathBuf::from(aside);
+        fs::rename(&self.file, &aside)
+            .with_context(|| format!("moving {} away", self.file.display()))?;
+        Ok(aside)
+    }
+}
+
+/// The persistent databases of this node, the one with the number `pnn`, that
+/// are damaged.
 ///
 /// # Errors
-/// One is damaged, or cannot be read. The error says what to do.
-pub fn check(ctx: &Ctx, directory: &Path) -> anyhow::Result<()> {
-    for file in files(&ctx.path(directory))? {
+/// One cannot be read.
+pub fn damaged(ctx: &Ctx, directory: &Path, pnn: usize) -> anyhow::Result<Vec<Damaged>> {
+    let mut found = Vec::new();
+    for file in files(&ctx.path(directory), pnn)? {
         let damage = match damage(&file)? {
             None => by_tool(ctx, &file)?,
             damage => damage,
         };
-        if let Some(damage) = damage {
-            let file = file.display();
-            bail!(
-                "the database {file} is damaged: {damage}; move it away where another node has \
-                 a good copy, which CTDB then takes, or restore it with `ctdb restoredb`"
-            );
-        }
+        found.extend(damage.map(|damage| Damaged { file, damage }));
     }
-    Ok(())
+    Ok(found)
 }
 
-/// The databases in a directory: `NAME.tdb.PNN`.
-fn files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// The databases in a directory: `NAME.tdb.PNN`. Of other nodes there are some
+/// where this one has had another number; CTDB leaves them alone.
+fn files(directory: &Path, pnn: usize) -> anyhow::Result<Vec<PathBuf>> {
     let reading = || format!("reading {}", directory.display());
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -59,9 +91,7 @@ fn files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     for entry in entries {
         let path = entry.with_context(reading)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if let Some((_, pnn)) = name.rsplit_once(".tdb.")
-            && pnn.parse::<u32>().is_ok()
-        {
+        if name.ends_with(&format!(".tdb.{pnn}")) {
             files.push(path);
         }
     }
@@ -138,14 +168,42 @@ mod tests {
     }
 
     #[test]
-    fn only_databases_are_looked_at() {
+    fn only_databases_of_this_node_are_looked_at() {
         let directory = tempfile::tempdir().unwrap();
-        for name in ["a.tdb.0", "b.tdb.11", "c.tdb", "d.tdb.0.corrupt", "e.tdb.x"] {
+        for name in [
+            "a.tdb.0",
+            "b.tdb.10",
+            "c.tdb",
+            "d.tdb.0.1.corrupt",
+            "e.tdb.x",
+        ] {
             fs::write(directory.path().join(name), "").unwrap();
         }
-        let found = files(directory.path()).unwrap();
-        let names: Vec<_> = found.iter().filter_map(|f| f.file_name()).collect();
-        assert_eq!(names, ["a.tdb.0", "b.tdb.11"]);
-        assert_eq!(files(Path::new("/no/such")).unwrap(), Vec::<PathBuf>::new());
+        let names = |pnn| {
+            let found = files(directory.path(), pnn).unwrap();
+            let names = found.iter().filter_map(|file| file.file_name());
+            names.map(|name| name.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(0), ["a.tdb.0"]);
+        assert_eq!(names(10), ["b.tdb.10"]);
+        assert_eq!(
+            files(Path::new("/no/such"), 0).unwrap(),
+            Vec::<PathBuf>::new()
+        );
+    }
+
+    #[test]
+    fn a_damaged_database_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.tdb.0");
+        fs::write(&file, "garbage").unwrap();
+        let damaged = Damaged {
+            file: file.clone(),
+            damage: "it ends after 7 bytes".into(),
+        };
+        let aside = damaged.set_aside().unwrap();
+        assert!(!file.exists());
+        assert_eq!(fs::read(&aside).unwrap(), b"garbage");
+        assert_eq!(files(directory.path(), 0).unwrap(), Vec::<PathBuf>::new());
     }
 }

@@ -6,6 +6,8 @@ use std::{fmt, net::IpAddr, net::UdpSocket, str::FromStr};
 
 use anyhow::{Context, bail};
 
+use crate::ctdbd::Node;
+
 /// The list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nodes(Vec<Slot>);
@@ -17,13 +19,37 @@ struct Slot {
 }
 
 impl Nodes {
-    /// Whether one of the addresses, not that of a removed node, is one of
-    /// this machine's.
-    pub fn has_this_node(&self) -> bool {
-        let mut live = self.0.iter().filter(|slot| !slot.removed);
+    /// The number of the node whose address, not that of a removed node, is
+    /// one of this machine's.
+    pub fn this_node(&self) -> Option<usize> {
         // Only an own address can be bound.
-        live.any(|slot| UdpSocket::bind((slot.address, 0)).is_ok())
+        let ours = |slot: &Slot| !slot.removed && UdpSocket::bind((slot.address, 0)).is_ok();
+        self.0.iter().position(ours)
     }
+
+    /// The list in the form of [`label`].
+    pub fn label(&self) -> String {
+        labelled(
+            self.0
+                .iter()
+                .map(|slot| (!slot.removed).then_some(slot.address)),
+        )
+    }
+}
+
+/// A list that a daemon has loaded in one line, to be compared: it keeps no
+/// address of a removed node, so `-` stands for each.
+pub fn label(loaded: &[Node]) -> String {
+    labelled(
+        loaded
+            .iter()
+            .map(|node| (!node.flags.deleted()).then_some(node.address)),
+    )
+}
+
+fn labelled(slots: impl Iterator<Item = Option<IpAddr>>) -> String {
+    let words = slots.map(|slot| slot.map_or_else(|| "-".to_owned(), |slot| slot.to_string()));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Reads the parameter: addresses with white space between.
@@ -89,8 +115,29 @@ mod tests {
     #[test]
     fn this_node() {
         let here: Nodes = "192.0.2.1 127.0.0.1".parse().unwrap();
-        assert!(here.has_this_node());
+        assert_eq!(here.this_node(), Some(1));
         let removed: Nodes = "192.0.2.1 #127.0.0.1".parse().unwrap();
-        assert!(!removed.has_this_node());
+        assert_eq!(removed.this_node(), None);
+    }
+
+    #[test]
+    fn what_a_daemon_has_loaded_is_compared_with_the_list() {
+        let node = |pnn, flags, address: [u8; 4]| Node {
+            pnn,
+            flags: crate::ctdbd::Flags(flags),
+            address: address.into(),
+        };
+        let loaded = [
+            node(0, 0, [10, 0, 0, 1]),
+            node(1, 0x11, [0, 0, 0, 0]),
+            node(2, 0x03, [10, 0, 0, 3]),
+        ];
+        assert_eq!(label(&loaded), "10.0.0.1 - 10.0.0.3");
+        let same: Nodes = "10.0.0.1 #10.0.0.2 10.0.0.3".parse().unwrap();
+        assert_eq!(same.label(), label(&loaded));
+        for other in ["10.0.0.1 10.0.0.2 10.0.0.3", "10.0.0.1 #10.0.0.2"] {
+            let other: Nodes = other.parse().unwrap();
+            assert_ne!(other.label(), label(&loaded));
+        }
     }
 }

@@ -1,0 +1,82 @@
+//! CTDB is a database here, and manages neither addresses nor services: what
+//! would make it do so is refused, or switched off.
+
+use std::{fs, io::ErrorKind, os::unix::fs::PermissionsExt, path::Path};
+
+use anyhow::{Context, anyhow};
+
+use super::file;
+use crate::ocf::Ctx;
+
+const PUBLIC_ADDRESSES: &str = "/etc/ctdb/public_addresses";
+const SCRIPTS: &str = "/etc/ctdb/events/legacy";
+
+/// The event script that removes addresses when CTDB starts and stops; Debian
+/// enables it.
+const INTERFACE: &str = "10.interface";
+
+/// Event scripts that manage what Pacemaker manages here.
+const MANAGERS: [&str; 14] = [
+    "06.nfs",
+    "11.natgw",
+    "11.routing",
+    "13.per_ip_routing",
+    "31.clamd",
+    "40.vsftpd",
+    "41.httpd",
+    "47.samba-dcerpcd",
+    "48.netbios",
+    "49.winbind",
+    "50.samba",
+    "60.nfs",
+    "70.iscsi",
+    "91.lvs",
+];
+
+/// Refuses what would have CTDB manage addresses or services.
+///
+/// # Errors
+/// What that is, and how to switch it off.
+pub fn demand(ctx: &Ctx) -> anyhow::Result<()> {
+    let addresses = file::read(&ctx.path(PUBLIC_ADDRESSES))?;
+    let mut lines = addresses.lines().map(str::trim);
+    if lines.any(|line| !line.is_empty() && !line.starts_with('#')) {
+        return Err(anyhow!(
+            "{PUBLIC_ADDRESSES} has CTDB manage addresses, which are Pacemaker's here: move it \
+             away, and make each address a resource"
+        ));
+    }
+    let enabled = MANAGERS.into_iter().find(|name| {
+        let script = ctx.path(SCRIPTS).join(format!("{name}.script"));
+        fs::metadata(script).is_ok_and(|script| script.permissions().mode() & 0o111 != 0)
+    });
+    match enabled {
+        Some(name) => Err(anyhow!(
+            "CTDB's event script {name} manages what Pacemaker manages here: run `ctdb event \
+             script disable legacy {name}`"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Disables the event script that removes addresses.
+///
+/// # Errors
+/// It cannot be disabled.
+pub fn disable_interface(ctx: &Ctx) -> anyhow::Result<()> {
+    disable(&ctx.path(SCRIPTS).join(format!("{INTERFACE}.script")))
+}
+
+/// Disables an event script as `ctdb event script disable` does.
+fn disable(script: &Path) -> anyhow::Result<()> {
+    let disabled = match fs::symlink_metadata(script) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => Err(error),
+        Ok(metadata) if metadata.is_symlink() => fs::remove_file(script),
+        Ok(metadata) => {
+            let mode = metadata.permissions().mode() & !0o111;
+            fs::set_permissions(script, fs::Permissions::from_mode(mode))
+        }
+    };
+    disabled.with_context(|| format!("disabling {}", script.display()))
+}
