@@ -158,17 +158,17 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const EVERY: Duration = Duration::from_millis(250);
 
 /// How long the other nodes may take to load a new list of nodes, before a
-/// start gives up; and how long a reload waits for it, before it leaves the rest
-/// to the monitors.
-const LOADING: Duration = Duration::from_secs(25);
+/// start gives up. They take two seconds, unless Pacemaker tells them of it only
+/// after this start; it then tries again.
+const LOADING: Duration = Duration::from_secs(10);
 
 /// How long one `ctdb reloadnodes` may take. It gives up after 10 s where a node
 /// does not answer.
 const ATTEMPT: Duration = Duration::from_secs(12);
 
 /// How long another node may take to serve, before a start with a damaged
-/// database gives up; a start takes 8 to 11 s, and maybe a boot before.
-const GOOD_COPY: Duration = Duration::from_secs(60);
+/// database gives up; a start takes 8 to 11 s. Pacemaker tries three times.
+const GOOD_COPY: Duration = Duration::from_secs(30);
 
 const LEADERLESS: &str = "no node is CTDB's leader";
 
@@ -207,7 +207,7 @@ impl Agent for Ctdb {
             // Costs 10 ms of waiting, and all of smbd ends with the daemon.
             Op::monitor(0, 1, 30),
             Op::monitor(10, 60, 30),
-            Op::once("reload-agent", 30),
+            Op::once("reload-agent", 20),
         ],
     };
 
@@ -353,33 +353,25 @@ impl Agent for Ctdb {
             );
         }
         // Without one, a recovery begins within seconds, and its time counts.
-        if ctx.depth >= 10 && !found.recovering && self.leader(ctx)?.is_none() {
+        let leaderless = ctx.depth >= 10 && !found.recovering && self.leader(ctx)?.is_none();
+        if leaderless && self.ask(ctx)?.is_some_and(|found| !found.recovering) {
             return Err(anyhow!(LEADERLESS).into());
         }
         Ok(State::Running)
     }
 
     fn reload_agent(&self, ctx: &Ctx) -> Result<(), Failure> {
-        let mut waiting = String::new();
-        let patience = ctx.deadline.earlier(LOADING).before(EVERY);
-        let loaded = until(patience, EVERY, "CTDB to load the list of nodes", || {
-            self.write_nodes(ctx)?;
-            let Some(found) = self.ask(ctx)? else {
-                return Ok(Some(()));
-            };
-            waiting = match self.follow(ctx, &found)? {
-                Followed::Loaded => return Ok(Some(())),
-                Followed::Waits(reason) => reason,
-            };
-            if Cluster::read(ctx).fencing_is_due() {
-                bail!("a node is to be fenced first");
-            }
-            Ok(None)
+        // To wait for the others here would keep Pacemaker from telling them.
+        // Nor is anything a failure: that would restart a daemon that serves,
+        // and the monitor tries again in a second.
+        let followed = self.write_nodes(ctx).and_then(|()| match self.ask(ctx)? {
+            Some(found) => self.follow(ctx, &found),
+            None => Ok(Followed::Loaded),
         });
-        // A failure would restart the daemon, which serves; and monitors go on
-        // with it.
-        if let Err(error) = loaded {
-            ctx.log(Level::Warning, &format!("{waiting}: {error:#}"));
+        match followed {
+            Ok(Followed::Loaded) => {}
+            Ok(Followed::Waits(reason)) => ctx.log(Level::Info, &reason),
+            Err(error) => ctx.log(Level::Warning, &format!("{error:#}")),
         }
         Ok(())
     }
@@ -541,13 +533,22 @@ impl Ctdb {
                 Ok(None)
             },
         );
-        let healthy = healthy.with_context(|| {
-            format!(
-                "{first}; no other node's CTDB serves, from which a good copy could come: start \
-                 one whose databases are good, or put a backup in the place of this file, or move \
-                 it away on every node, with which its content is lost"
-            )
-        })?;
+        let healthy = match healthy {
+            Ok(healthy) => healthy,
+            Err(error) => {
+                let remedy = format!(
+                    "no other node's CTDB serves, from which a good copy could come ({error:#}): \
+                     start one whose databases are good, or put a backup in the place of the \
+                     file, or move it away on every node, with which its content is lost"
+                );
+                ctx.log(Level::Error, &remedy);
+                // Pacemaker shows 127 characters.
+                bail!(
+                    "{}, and no node that serves has a copy: restore it",
+                    first.name()
+                );
+            }
+        };
         for database in damaged {
             let aside = database.set_aside()?;
             let aside = aside.display();
@@ -556,6 +557,16 @@ impl Ctdb {
             ctx.log(Level::Error, &message);
         }
         Ok(())
+    }
+
+    /// Whether others have loaded the new list and this node has not, which is
+    /// looked at every minute: whoever had it loaded did not reach this node.
+    fn was_missed(&self, ctx: &Ctx) -> bool {
+        let list = self.nodes.label();
+        ctx.depth >= 10
+            && Cluster::read(ctx)
+                .others(ctx)
+                .any(|(_, other)| other == list)
     }
 
     /// Brings the list of nodes that the parameter says into the file, and, if
@@ -573,9 +584,7 @@ impl Ctdb {
         if loaded == self.nodes.label() {
             return Ok(Followed::Loaded);
         }
-        // Once a minute it is everybody's turn: of the one whose it is, the
-        // attempt may have reached all but this one.
-        if ctx.depth < 10 && !found.is_first() {
+        if !found.is_first() && !self.was_missed(ctx) {
             return Ok(Followed::Waits(format!(
                 "CTDB has loaded the list of nodes `{loaded}`; another node has it load the new one"
             )));

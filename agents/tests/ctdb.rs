@@ -518,12 +518,11 @@ fn the_list_of_nodes_follows_its_parameter() {
         node.text("etc/ctdb/nodes"),
         "127.0.0.1\n#192.0.2.2\n192.0.2.3\n"
     );
+    assert_eq!(node.commands(), ["ctdb reloadnodes"]);
+    assert_eq!(node.act("monitor", &changed), Code::Success);
     assert_eq!(
         node.commands(),
-        [
-            "ctdb reloadnodes",
-            "attrd_updater -n storhaug-ctdb-nodes -U 127.0.0.1 - 192.0.2.3"
-        ]
+        ["attrd_updater -n storhaug-ctdb-nodes -U 127.0.0.1 - 192.0.2.3"]
     );
     assert_eq!(node.act("reload-agent", &changed), Code::Success);
     assert_eq!(node.commands(), Vec::<String>::new(), "a second time");
@@ -539,8 +538,7 @@ fn one_node_has_the_list_loaded_and_the_others_wait() {
         nodes: later,
         ..WELL
     });
-    let meta = ("OCF_RESKEY_CRM_meta_timeout", "1500");
-    let changed = [("OCF_RESKEY_nodes", "192.0.2.2 127.0.0.1 192.0.2.3"), meta];
+    let changed = [("OCF_RESKEY_nodes", "192.0.2.2 127.0.0.1 192.0.2.3")];
     assert_eq!(node.act("reload-agent", &changed), Code::Success);
     assert_eq!(
         node.text("etc/ctdb/nodes"),
@@ -564,7 +562,10 @@ fn one_node_has_the_list_loaded_and_the_others_wait() {
         nodes: later,
         ..WELL
     });
-    let deep = [changed[0], changed[1], ("OCF_CHECK_LEVEL", "10")];
+    let deep = [changed[0], ("OCF_CHECK_LEVEL", "10")];
+    assert_eq!(node.act("monitor", &deep), Code::Success);
+    assert_eq!(node.commands(), [published]);
+    *node.states.lock().unwrap() = serving("192.0.2.2 127.0.0.1 192.0.2.3");
     assert_eq!(node.act("monitor", &deep), Code::Success);
     assert_eq!(
         node.commands(),
@@ -577,14 +578,10 @@ fn one_node_has_the_list_loaded_and_the_others_wait() {
 fn a_list_that_cannot_be_loaded_now_breaks_nothing_and_is_tried_again() {
     let node = Node::new();
     node.daemon();
-    let changed = [
-        ("OCF_RESKEY_nodes", "127.0.0.1 #192.0.2.2"),
-        ("OCF_RESKEY_CRM_meta_timeout", "2000"),
-    ];
+    let changed = [("OCF_RESKEY_nodes", "127.0.0.1 #192.0.2.2")];
     assert_eq!(node.act("reload-agent", &changed), Code::Success);
-    let asked = node.commands();
-    let reloads = asked.iter().filter(|asked| *asked == "ctdb reloadnodes");
-    assert!(reloads.count() > 1, "{asked:?}");
+    let published = "attrd_updater -n storhaug-ctdb-nodes -U 127.0.0.1 192.0.2.2";
+    assert_eq!(node.commands(), [published, "ctdb reloadnodes"]);
     *node.reloads.lock().unwrap() = Some(&[(OK, HERE), (DELETED, [0; 4])]);
     assert_eq!(node.act("monitor", &changed), Code::Success);
     assert_eq!(node.commands(), ["ctdb reloadnodes"]);

@@ -38,12 +38,16 @@ pub struct Damaged {
 
 impl fmt::Display for Damaged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, damage } = self;
-        write!(f, "the database {} is damaged: {damage}", file.display())
+        write!(f, "{}: {}", self.name(), self.damage)
     }
 }
 
 impl Damaged {
+    /// Which one it is, and that it is damaged.
+    pub fn name(&self) -> String {
+        format!("the database {} is damaged", self.file.display())
+    }
+
     /// Moves the file out of CTDB's way, to a name that says when, in
     /// seconds since 1970. CTDB does the like with its other databases. Returns
     /// the name.
