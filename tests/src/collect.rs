@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 use crate::command::Cmd;
-use crate::lab::Lab;
+use crate::lab::{Lab, NodeStatus};
 use crate::machine::Machine;
 use crate::power::Power;
 
@@ -69,29 +69,34 @@ pub fn collect(lab: &Lab, dir: &Path) -> Result<()> {
     fs::write(dir.join("lab.json"), serde_json::to_string_pretty(&status)?)?;
     // A lab whose rack is gone has none.
     let _ = fs::copy(lab.layout().log(), dir.join("rack.log"));
-    for node in &status.nodes {
-        let into = dir.join(&node.name);
-        make(&into)?;
-        let disk = lab.layout().disk(&node.name);
-        let _ = fs::copy(disk.join("console.log"), into.join("console.txt"));
-        take_files(&lab.layout().root(&node.name), &into);
-        match node.power {
-            Power::On => ask_all(&lab.node(&node.name), &into)?,
-            Power::Off => {
-                let journal = Cmd::new("journalctl")
-                    .args(["--no-pager", "--output=short-precise", "--directory"])
-                    .arg(
-                        lab.layout()
-                            .root(&node.name)
-                            .join("var/log/journal")
-                            .display()
-                            .to_string(),
-                    );
-                note(&into.join("journal.txt"), &journal)?;
-            }
+    std::thread::scope(|scope| {
+        let nodes = status.nodes.iter();
+        let threads: Vec<_> = nodes
+            .map(|node| scope.spawn(|| collect_node(lab, node, &dir.join(&node.name))))
+            .collect();
+        threads.into_iter().try_for_each(|thread| {
+            let collected = thread.join();
+            collected.map_err(|_| anyhow!("collecting from a node panicked"))?
+        })
+    })
+}
+
+fn collect_node(lab: &Lab, node: &NodeStatus, into: &Path) -> Result<()> {
+    make(into)?;
+    let disk = lab.layout().disk(&node.name);
+    let _ = fs::copy(disk.join("console.log"), into.join("console.txt"));
+    let root = lab.layout().root(&node.name);
+    take_files(&root, into);
+    match node.power {
+        Power::On => ask_all(&lab.node(&node.name), into),
+        Power::Off => {
+            let journal = root.join("var/log/journal");
+            let read = Cmd::new("journalctl")
+                .args(["--no-pager", "--output=short-precise", "--directory"])
+                .arg(journal.display().to_string());
+            note(&into.join("journal.txt"), &read)
         }
     }
-    Ok(())
 }
 
 fn ask_all(node: &Machine, into: &Path) -> Result<()> {
