@@ -13,6 +13,9 @@ use crate::{Lab, Power, smb, wait};
 
 /// How many virtual addresses the lab's configuration has.
 const VIPS: usize = 3;
+/// The attribute of a node on which smbd serves, without which addresses stay
+/// away.
+const SERVES: &str = "storhaug-smb";
 
 impl Lab {
     /// The virtual addresses of the configuration that `up` leaves on node1.
@@ -43,11 +46,6 @@ impl Lab {
         wait::until_true("the cluster is whole and serves", limit, || {
             let view = self.view()?;
             self.whole(&view)?;
-            let dc = view.dc.as_deref().context("there is no DC")?;
-            let state = self
-                .node(dc)
-                .run(["crmadmin", "--output-as=xml", "--status", dc])?;
-            ensure!(state.contains("S_IDLE"), "the cluster is at work");
             let first = self.nodes().into_iter().next().context("a lab has nodes")?;
             let ctdb = ctdb_nodes(&first)?;
             ensure!(
@@ -58,6 +56,14 @@ impl Lab {
                 ensure!(self.holder(*address)?.is_some(), "{address} is nowhere");
                 smb::run_within(self, *address, "ls", Vec::new(), Duration::from_secs(10))?;
             }
+            // Nor was anything about to begin: what was to be seen a second ago
+            // has had its consequences.
+            let dc = view.dc.as_deref().context("there is no DC")?;
+            let state = self
+                .node(dc)
+                .run(["crmadmin", "--output-as=xml", "--status", dc])?;
+            ensure!(state.contains("S_IDLE"), "the cluster is at work");
+            ensure!(self.view()? == view, "the cluster has changed just now");
             Ok(true)
         })
     }
@@ -84,6 +90,10 @@ impl Lab {
             if !enough || resource.failed {
                 bail!("{id} runs on {running:?}");
             }
+        }
+        for node in view.running("smbd") {
+            let known = view.attribute(node, SERVES) == Some("1");
+            ensure!(known, "smbd on {node} is not known to serve");
         }
         Ok(())
     }
