@@ -5,7 +5,7 @@
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::{Cmd, Lab, Machine, vm, wait};
 
@@ -23,12 +23,12 @@ pub enum Place {
     Vm(Lab),
 }
 
-/// A program in Python until it is told to stop.
+/// A program in Python until it is told to stop, or nobody cares any more.
 #[derive(Debug)]
 pub struct Script {
     place: Place,
     stop: String,
-    thread: JoinHandle<Result<String>>,
+    thread: Option<JoinHandle<Result<String>>>,
 }
 
 impl Place {
@@ -80,7 +80,7 @@ impl Script {
             .args(arguments.iter().copied())
             .input(text)
             .limit(LIMIT);
-        let thread = std::thread::spawn(move || python.run());
+        let thread = Some(std::thread::spawn(move || python.run()));
         Ok(Self {
             place,
             stop,
@@ -92,7 +92,7 @@ impl Script {
     pub fn ready(&self) -> Result<()> {
         let file = format!("{}.ready", self.stop);
         wait::until_true(&format!("{file} is there"), READY, || {
-            ensure!(!self.thread.is_finished(), "the program has ended");
+            ensure!(!self.ended(), "the program has ended");
             Ok(self
                 .place
                 .command(&["test", "-e", &file])?
@@ -103,7 +103,7 @@ impl Script {
 
     /// What the program has written into the file that is for news on its way.
     pub fn latest(&self) -> Result<String> {
-        ensure!(!self.thread.is_finished(), "the program has ended");
+        ensure!(!self.ended(), "the program has ended");
         self.place
             .command(&["cat", &format!("{}.latest", self.stop)])?
             .run()
@@ -115,10 +115,27 @@ impl Script {
     }
 
     /// Tells the program to end; what it printed.
-    pub fn finish(self) -> Result<String> {
+    pub fn finish(mut self) -> Result<String> {
         self.stop()?;
-        self.thread
+        let thread = self.thread.take().context("a program ends once")?;
+        thread
             .join()
             .map_err(|_| anyhow!("the thread of a program panicked"))?
+    }
+
+    fn ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+/// Nothing that nobody waits for is left to be in somebody's way. What cannot be
+/// told to end has ended with its place.
+impl Drop for Script {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take()
+            && self.stop().is_ok()
+        {
+            let _ = thread.join();
+        }
     }
 }
