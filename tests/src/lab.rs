@@ -252,6 +252,12 @@ impl Lab {
         self.machine(node).map(|machine| machine.boots)
     }
 
+    /// When a node last lost its power, in seconds since 1970.
+    pub fn died(&self, node: &str) -> Result<f64> {
+        let died = self.machine(node)?.died;
+        died.with_context(|| format!("{node} never lost its power"))
+    }
+
     /// Waits until a node has booted: its init has nothing left to start, and
     /// the daemons that clusters are set up with answer.
     pub fn wait_booted(&self, node: &str) -> Result<()> {

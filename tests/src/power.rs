@@ -32,7 +32,7 @@ pub enum Request {
 }
 
 /// What the rack answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Response {
     /// Done.
@@ -44,7 +44,7 @@ pub enum Response {
 }
 
 /// How a machine is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
     /// Whether it has power.
@@ -53,6 +53,8 @@ pub struct Machine {
     pub cut: bool,
     /// How often it was powered on.
     pub boots: u64,
+    /// When it last died, in seconds since 1970, if it ever did.
+    pub died: Option<f64>,
     /// Its first process, as the host numbers it, once it has one.
     pub init: Option<i32>,
 }

@@ -47,6 +47,7 @@ struct State {
     power: Phase,
     cut: bool,
     boots: u64,
+    died: Option<f64>,
 }
 
 /// What a machine does.
@@ -226,6 +227,7 @@ impl Rack {
         let (slot, mut state) = self.slot(machine)?;
         let dying = state.power == Phase::Dying;
         state.power = Phase::Off;
+        state.died = Some(since_1970().as_secs_f64());
         if status.code() == Some(REBOOT) && !dying {
             self.self_test(machine, &mut state);
         }
@@ -254,6 +256,7 @@ impl Rack {
                     },
                     cut: state.cut,
                     boots: state.boots,
+                    died: state.died,
                     init: match state.power {
                         Phase::On(nspawn) => init_of(nspawn),
                         _ => None,
@@ -316,10 +319,13 @@ impl Slot {
 /// Notes something in the rack's log, with the seconds since 1970 as
 /// `journalctl --output=short-unix` has them.
 fn log(text: &str) {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = since_1970();
     eprintln!("{}.{:06} {text}", now.as_secs(), now.subsec_micros());
+}
+
+fn since_1970() -> Duration {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default()
 }
 
 fn port(cut: bool) -> Port {
