@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::process::Child;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use storhaug_lab::Machine;
 use storhaug_lab::script::Script;
 
@@ -50,16 +50,73 @@ impl Waiting {
         Script::start(place, name, include_str!("waiting.py"), &arguments).map(Self)
     }
 
-    /// When each that was reset was, up to ten seconds from now, in seconds
-    /// since 1970.
-    pub fn resets(self) -> Result<Vec<f64>> {
+    /// When each that broke did, up to ten seconds from now, in seconds since
+    /// 1970.
+    pub fn breaks(self) -> Result<Vec<f64>> {
         let printed = self.0.finish()?;
         printed.lines().map(|line| Ok(line.parse()?)).collect()
     }
 }
 
-/// A server on a node that keeps connections and says nothing, and sees
-/// addresses arrive on its node.
+/// Clients that keep their connections, and connect again when they are reset.
+#[derive(Debug)]
+pub struct Moving(Script);
+
+/// How such a client fared.
+#[derive(Debug)]
+pub struct Fared {
+    /// The longest time in seconds without an answer; only the first client
+    /// asks for one all the time.
+    pub silence: f64,
+    /// How long the slowest of its further connections took, in seconds.
+    pub connecting: f64,
+    /// Which node answers in the end.
+    pub server: String,
+}
+
+impl Moving {
+    /// So many of them, each with the same port of its own every time.
+    pub fn connect(cluster: &Cluster, vip: IpAddr, port: u16, count: usize) -> Result<Self> {
+        let arguments = [vip.to_string(), port.to_string(), count.to_string()];
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let client = cluster.lab.client();
+        Script::start(client, "moving", include_str!("moving.py"), &arguments).map(Self)
+    }
+
+    /// Every client, the one that asks all the time first.
+    pub fn finish(self) -> Result<Vec<Fared>> {
+        let parse = |line: &str| -> Result<Fared> {
+            let fields: Vec<_> = line.split(' ').collect();
+            let [silence, connecting, server] = fields[..] else {
+                bail!("a client says `{line}`");
+            };
+            Ok(Fared {
+                silence: silence.parse()?,
+                connecting: connecting.parse()?,
+                server: server.to_owned(),
+            })
+        };
+        self.0.finish()?.lines().map(parse).collect()
+    }
+}
+
+/// Something that writes to a server all the time.
+#[derive(Debug)]
+pub struct Writing {
+    _script: Script,
+}
+
+impl Writing {
+    pub fn start(node: Machine, server: IpAddr, port: u16) -> Result<Self> {
+        let arguments = [server.to_string(), port.to_string()];
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let script = Script::start(node, "writing", include_str!("writing.py"), &arguments)?;
+        Ok(Self { _script: script })
+    }
+}
+
+/// A server on a node that keeps connections, answers with its node's name to
+/// those who say something, and sees addresses arrive on its node.
 #[derive(Debug)]
 pub struct Listening(Script);
 

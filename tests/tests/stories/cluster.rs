@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use serde_json::Value;
 use storhaug_lab::layout::free_addresses;
 use storhaug_lab::{Cmd, Lab, Options, Output, Release, cell, smb, wait};
 
@@ -16,9 +17,22 @@ pub const CONF: &str = "/etc/storhaug/storhaug.conf";
 /// Ten times what the slowest verb takes.
 const LIMIT: Duration = Duration::from_secs(600);
 /// A node that boots and rejoins, on a busy machine.
-const SETTLED: Duration = Duration::from_secs(240);
-/// Patience with one access of a client to an address.
-const ACCESS: Duration = Duration::from_secs(10);
+const SETTLED: Duration = Duration::from_secs(400);
+/// Patience with one access of a client to an address that serves.
+const ACCESS: Duration = Duration::from_secs(30);
+/// After this, noded has forgotten the clients that an address had elsewhere.
+const FORGOTTEN: Duration = Duration::from_secs(120);
+/// What a node that does not fence before it is told runs as its fence agent.
+/// Everything else that the agent is asked for it does at once.
+const PATIENT: &str = r#"#!/bin/sh
+options=$(cat)
+case $options in
+*action=reboot* | *action=off*)
+    until test -e /run/fence; do sleep 0.05; done
+    ;;
+esac
+printf '%s\n' "$options" | /usr/sbin/fence_lab.real "$@"
+"#;
 
 /// A cluster that was set up, and what a story has to say beside its outcome.
 #[derive(Debug)]
@@ -60,6 +74,13 @@ impl Cluster {
         self.run(self.first(), "storhaug setup")?;
         self.settled()?;
         self.lab.snapshot()?;
+        self.settled()
+    }
+
+    /// Sets the cluster up by another configuration.
+    pub fn set_up_with(&self, conf: &str) -> Result<()> {
+        self.write_conf(conf)?;
+        self.run(self.first(), "storhaug setup")?;
         self.settled()
     }
 
@@ -147,6 +168,11 @@ impl Cluster {
         self.settled()
     }
 
+    /// A node's own address.
+    pub fn address(&self, node: &str) -> Result<IpAddr> {
+        self.lab.facts().address(node).map(IpAddr::V4)
+    }
+
     /// The node that holds an address, which has to be somewhere.
     pub fn holder(&self, vip: IpAddr) -> Result<String> {
         self.lab
@@ -164,6 +190,13 @@ impl Cluster {
         self.vips
             .iter()
             .try_fold(true, |left, vip| Ok(left && self.left(*vip, node)?))
+    }
+
+    /// The first node that is not this one.
+    pub fn another(&self, node: &str) -> Result<&str> {
+        let mut nodes = self.nodes.iter().map(String::as_str);
+        let other = nodes.find(|other| *other != node);
+        other.context("a cluster has several nodes")
     }
 
     /// Where the addresses are, in their order.
@@ -216,8 +249,9 @@ impl Cluster {
 
     /// Whether a client can write through an address.
     pub fn serves(&self, vip: IpAddr) -> bool {
-        self.upload(vip, "serves.dat", "written to see whether it can be")
-            .is_ok()
+        let text = "written to see whether it can be";
+        let limit = Duration::from_secs(10);
+        smb::run_within(&self.lab, vip, "put - serves.dat", text.into(), limit).is_ok()
     }
 
     /// The process systemd knows as a daemon's main one; "0" when there is none.
@@ -234,15 +268,89 @@ impl Cluster {
         Ok(pid.trim().to_owned())
     }
 
-    /// How often the cluster has fenced a node.
+    /// How often the cluster has fenced a node, as another node remembers it.
     pub fn fencings(&self, node: &str) -> Result<usize> {
-        let history = self.run(self.first(), "stonith_admin --history=* --output-as=xml")?;
+        let command = "stonith_admin --history=* --output-as=xml";
+        let history = self.run(self.another(node)?, command)?;
         let document = roxmltree::Document::parse(&history)?;
         Ok(document
             .descendants()
             .filter(|event| event.has_tag_name("fence_event"))
             .filter(|event| event.attribute("target") == Some(node))
             .count())
+    }
+
+    /// Has the power switch wait before anybody is fenced, but for what the
+    /// node `spared` wants, until [`Cluster::let_fence`].
+    pub fn hold_fencing(&self, spared: &str) -> Result<()> {
+        for node in self.nodes.iter().filter(|node| *node != spared) {
+            // There is an agent at every moment: somebody may look for it now.
+            self.run(node, "cp -p /usr/sbin/fence_lab /usr/sbin/fence_lab.real")?;
+            self.lab
+                .node(node)
+                .write("/usr/sbin/fence_lab.patient", PATIENT.as_bytes(), 0o755)?;
+            self.run(node, "mv /usr/sbin/fence_lab.patient /usr/sbin/fence_lab")?;
+        }
+        Ok(())
+    }
+
+    /// Lets it do what it was asked for.
+    pub fn let_fence(&self, spared: &str) -> Result<()> {
+        for node in self.nodes.iter().filter(|node| *node != spared) {
+            self.run(node, "touch /run/fence")?;
+        }
+        Ok(())
+    }
+
+    /// Undoes [`Cluster::hold_fencing`].
+    pub fn fence_as_ever(&self, spared: &str) -> Result<()> {
+        for node in self.nodes.iter().filter(|node| *node != spared) {
+            self.run(node, "mv /usr/sbin/fence_lab.real /usr/sbin/fence_lab")?;
+            self.run(node, "rm /run/fence")?;
+        }
+        Ok(())
+    }
+
+    /// How many clients of an address a node knows.
+    pub fn clients(&self, node: &str, vip: IpAddr) -> Result<u64> {
+        let status = self.exec(node, "storhaug status --output json")?;
+        let status: Value = serde_json::from_slice(&status.stdout)?;
+        let vips = status["addresses"].as_array().into_iter().flatten();
+        vips.filter(|known| known["address"] == vip.to_string().as_str())
+            .find_map(|known| known["clients"].as_u64())
+            .with_context(|| format!("{node} does not tell about the clients of {vip}"))
+    }
+
+    /// An address of which no clients are known. Those of an address that has
+    /// moved are remembered for a minute.
+    pub fn quiet_vip(&self) -> Result<IpAddr> {
+        wait::until("an address without clients", FORGOTTEN, || {
+            for vip in &self.vips {
+                if self.clients(self.first(), *vip)? == 0 {
+                    return Ok(Some(*vip));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// Waits until every node knows the clients of an address, so many.
+    pub fn known(&self, vip: IpAddr, count: usize) -> Result<()> {
+        for node in &self.nodes {
+            let what = format!("{node} knows the clients of {vip}");
+            wait::until_true(&what, FORGOTTEN, || {
+                let clients = self.clients(node, vip)?;
+                ensure!(clients == count as u64, "it knows {clients} of {count}");
+                Ok(true)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// How many connections a node's kernel has, by a filter of ss.
+    pub fn connections(&self, node: &str, filter: &str) -> Result<usize> {
+        let sockets = self.run(node, &format!("ss --no-header --tcp --numeric {filter}"))?;
+        Ok(sockets.lines().count())
     }
 
     /// The configuration section of the CIB, without the copy of the file it

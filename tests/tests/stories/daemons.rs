@@ -13,11 +13,11 @@ pub fn killed(c: &Cluster) -> Result<()> {
         let holder = c.holder(vip)?;
         let before = c.main_pid(&holder, daemon)?;
         c.run(&holder, &format!("kill -9 {before}"))?;
-        c.until(60, &format!("{daemon} runs again"), || {
+        c.until(120, &format!("{daemon} runs again"), || {
             let now = c.main_pid(&holder, daemon)?;
             Ok(now != before && now != "0")
         })?;
-        c.until(60, "the address serves", || Ok(c.serves(vip)))?;
+        c.until(120, "the address serves", || Ok(c.serves(vip)))?;
         c.forgiven()?;
     }
     Ok(())
@@ -33,7 +33,7 @@ pub fn frozen_ctdbd(c: &Cluster) -> Result<()> {
     c.until(120, "the frozen ctdbd is gone", || {
         Ok(c.main_pid(&holder, "ctdbd")? != frozen)
     })?;
-    c.until(60, "the address serves", || Ok(c.serves(vip)))?;
+    c.until(120, "the address serves", || Ok(c.serves(vip)))?;
     c.forgiven()
 }
 
@@ -65,7 +65,7 @@ pub fn winbindd(c: &Cluster) -> Result<()> {
     let session = Session::start(c, vip)?;
     c.run(&holder, "mv /usr/sbin/winbindd /usr/sbin/winbindd.away")?;
     c.run(&holder, "pkill -9 -x winbindd")?;
-    c.until(60, "Pacemaker has seen winbindd fail", || {
+    c.until(120, "Pacemaker has seen winbindd fail", || {
         Ok(c.lab
             .view()?
             .failures
@@ -86,10 +86,10 @@ pub fn unmounted(c: &Cluster) -> Result<()> {
     let holder = c.holder(vip)?;
     c.upload(vip, "mounted.dat", "before")?;
     c.run(&holder, "umount -l /run/storhaug/share")?;
-    c.until(90, "the share is mounted again", || {
+    c.until(120, "the share is mounted again", || {
         c.succeeds(&holder, "mountpoint -q /run/storhaug/share")
     })?;
-    c.until(60, "the file is read through the address", || {
+    c.until(120, "the file is read through the address", || {
         Ok(c.download(vip, "mounted.dat")? == "before")
     })?;
     c.forgiven()

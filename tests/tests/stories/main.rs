@@ -13,6 +13,7 @@ mod cluster;
 mod daemons;
 mod files;
 mod labs;
+mod moves;
 mod nodes;
 mod runner;
 mod setup;
@@ -34,6 +35,13 @@ const STORIES: &[Story] = &[
     Story::once("a-lab-that-was-killed", labs::killed),
     Story::everywhere("agents-keep-the-contract", agents::keep_the_contract),
     Story::everywhere("crash", nodes::crash),
+    Story::once("cut-off", nodes::cut_off),
+    Story::once("returning-node", nodes::returning),
+    Story::once("reboot", nodes::reboot),
+    Story::once("two-crashes", moves::two_crashes),
+    Story::once("noded-killed", moves::noded_killed),
+    Story::once("noded-restarted", moves::noded_restarted),
+    Story::once("planned-move", moves::planned),
     Story::once("both-forms", setup::both_forms).changing(),
     Story::once("edit", setup::edit).changing(),
     Story::once("password", setup::password),
@@ -45,11 +53,7 @@ const STORIES: &[Story] = &[
     Story::once("daemon-gone", daemons::gone),
     Story::once("winbindd", daemons::winbindd),
     Story::once("unmounted", daemons::unmounted),
-    Story::once("returning-node", nodes::returning),
-    Story::once("reboot", nodes::reboot),
-    Story::once("cut-off", nodes::cut_off),
-    Story::once("clients-that-wait", nodes::clients_that_wait),
-    Story::everywhere("clients-behind-nat", nodes::clients_behind_nat).changing(),
+    Story::everywhere("idle-clients", moves::idle_clients).changing(),
 ];
 
 fn main() -> ExitCode {

@@ -1,6 +1,6 @@
 """Connects many times to a port of an address and waits for whatever the server
 says, which is nothing. When a file appears, gives the server ten seconds more,
-and prints when each connection that was reset was, in seconds since 1970."""
+and prints when each connection that broke did, in seconds since 1970."""
 import os, select, socket, sys, time
 
 stop, address, port, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -11,16 +11,16 @@ for _ in range(count):
     clients[client.fileno()] = client
     poll.register(client, select.POLLIN)
 open(stop + ".ready", "w").close()
-resets, end = [], None
+broken, end = [], None
 while clients and (end is None or time.monotonic() < end):
     if end is None and os.path.exists(stop):
         end = time.monotonic() + 10
     for descriptor, _ in poll.poll(100):
         try:
             clients[descriptor].recv(1)
-        except ConnectionResetError:
-            resets.append(time.time())
+        except ConnectionError:
+            broken.append(time.time())
         poll.unregister(descriptor)
         clients.pop(descriptor).close()
-for reset in resets:
-    print(reset)
+for moment in broken:
+    print(moment)
