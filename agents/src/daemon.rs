@@ -2,9 +2,11 @@
 //! and a client that never waits past a deadline.
 //!
 //! A client connects, sends one line of JSON and reads one line of JSON; then
-//! the connection is closed. Both lines are bounded, both carry the version of
-//! the protocol, and unknown fields are errors: a half-understood answer about
-//! who holds an address is worse than none.
+//! the connection is closed. Both lines are bounded, and both carry the version
+//! of the protocol. Within a version the state that is told may gain fields: who
+//! reads ignores those that it does not know, and takes one that is missing as
+//! not known. Everything else that is unknown is an error: a half-understood
+//! question is worse than none.
 //!
 //! The daemon helps a failover along, it never decides one. So whoever calls
 //! here logs an error and carries on.
@@ -99,17 +101,18 @@ pub enum Answer {
 
 /// The clients of one address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Known {
     /// How many connections to the address this node knows.
     pub clients: usize,
     /// The node that says it holds the address.
     pub holder: Option<Node>,
+    /// Other nodes that have the address as well.
+    #[serde(default)]
+    pub also_on: Vec<Node>,
 }
 
 /// A node of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Node {
     /// Corosync's number of it.
     pub id: u32,
@@ -119,7 +122,6 @@ pub struct Node {
 
 /// The daemon's state. Times are milliseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Status {
     /// This node; none while Corosync cannot be reached.
     pub node: Option<Node>,
@@ -137,12 +139,15 @@ pub struct Status {
 
 /// One address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Vip {
     /// The address.
     pub address: IpAddr,
     /// The node that holds it.
     pub holder: Option<Node>,
+    /// Other nodes that have it as well, for a second or more, though they do
+    /// not hold it.
+    #[serde(default)]
+    pub also_on: Vec<Node>,
     /// Since when it holds it, as far as this node's daemon was there. A time
     /// during which nobody held it is not counted, if it is the same node.
     pub since: Option<u64>,
@@ -150,18 +155,65 @@ pub struct Vip {
     pub previous: Option<Node>,
     /// How many connections are known.
     pub clients: usize,
-    /// The last tickle sent from this node.
+    /// How it came to the node that held it last.
+    #[serde(default)]
+    pub moved: Option<Moved>,
+    /// What its last holder's tickle did.
     pub tickled: Option<Tickled>,
+}
+
+/// The last time that an address went from one node to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The node that had it.
+    pub from: Node,
+    /// The node that has it since.
+    pub to: Node,
+    /// When it was there.
+    pub at: u64,
+    /// For how many milliseconds no node had it: since it was removed, or, if
+    /// its node was lost, since that was last heard of, which it is every
+    /// second.
+    pub away_ms: Option<u64>,
+    /// Why it left.
+    pub reason: Reason,
+}
+
+/// Why an address left a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The node was lost, and has been fenced.
+    Fenced,
+    /// The node was lost.
+    Lost,
+    /// The node's cluster was being stopped.
+    Stopping,
+    /// The node was in standby.
+    Standby,
+    /// The address failed there.
+    Failed,
+    /// A service that the address needs did not work there.
+    Service,
+    /// Somebody asked for it, as `pcs resource move` does.
+    Asked,
+    /// None of these: Pacemaker placed it anew.
+    Placed,
+    /// Not known.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What a tickle did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Tickled {
     /// When its first round began.
     pub at: u64,
     /// To how many clients.
     pub clients: usize,
+    /// How many of them have answered so far: their connections are reset.
+    #[serde(default)]
+    pub answered: Option<usize>,
     /// How many packets were sent so far, in all rounds.
     pub packets: usize,
     /// How long the first round took, in microseconds.
@@ -170,7 +222,6 @@ pub struct Tickled {
 
 /// Sockets to a dead node that were destroyed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Reset {
     /// The dead node.
     pub node: Node,

@@ -3,10 +3,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use storhaug_corosync::noded::message::Message;
+use storhaug_corosync::noded::message::Said;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Ok(message) = Message::decode(bytes) {
-        assert_eq!(message.encode(), bytes);
+    if let Ok(said) = Said::decode(bytes) {
+        assert_eq!(Said::decode(&said.encode()).unwrap(), said);
     }
 });

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use humantime::{format_duration, format_rfc3339_millis, format_rfc3339_seconds};
 use serde_json::{Value as Json, json};
-use storhaug_agents::daemon::Vip;
+use storhaug_agents::daemon::{Moved, Reason, Vip};
 
 use crate::corosync::Totem;
 use crate::desired::Kind;
@@ -259,23 +259,50 @@ fn known<'a>(status: &'a Status, resource: &str) -> Option<(&'a Clients, &'a Vip
 
 fn write_vip(f: &mut String, clients: &Clients, vip: &Vip) -> std::fmt::Result {
     let plural = if vip.clients == 1 { "" } else { "s" };
-    write!(f, "    {} client{plural} known", vip.clients)?;
-    if let (Some(holder), Some(previous), Some(since)) = (&vip.holder, &vip.previous, vip.since) {
-        let (from, to) = (&previous.name, &holder.name);
-        write!(f, "; moved {from} → {to} {}", clients.ago(since))?;
+    writeln!(f, "    {} client{plural} known", vip.clients)?;
+    if let Some(moved) = &vip.moved {
+        let (from, to) = (&moved.from.name, &moved.to.name);
+        write!(
+            f,
+            "    moved {from} → {to} {}: {}",
+            clients.ago(moved.at),
+            because(moved)
+        )?;
+        match moved.away_ms {
+            Some(away) => writeln!(f, "; was away for {:.1} s", away as f64 / 1000.0)?,
+            None => writeln!(f)?,
+        }
     }
-    writeln!(f)?;
     if let Some(tickled) = &vip.tickled {
+        let answered = tickled.answered;
+        let answered = answered.map(|count| format!(", {count} answered"));
         writeln!(
             f,
-            "    {} tickled from here {}: {} packets, first round in {:.1} ms",
+            "    {} tickled {}{}: {} packets, first round in {:.1} ms",
             tickled.clients,
             clients.age(tickled.at),
+            answered.unwrap_or_default(),
             tickled.packets,
             Duration::from_micros(tickled.first_round_us).as_secs_f64() * 1000.0
         )?;
     }
     Ok(())
+}
+
+/// Why an address moved, in words.
+fn because(moved: &Moved) -> String {
+    let from = &moved.from.name;
+    match moved.reason {
+        Reason::Fenced => format!("{from} was fenced"),
+        Reason::Lost => format!("{from} was lost"),
+        Reason::Stopping => format!("the cluster was being stopped on {from}"),
+        Reason::Standby => format!("{from} was in standby"),
+        Reason::Failed => format!("it failed on {from}"),
+        Reason::Service => format!("a service that it needs did not work on {from}"),
+        Reason::Asked => "somebody asked for it".to_owned(),
+        Reason::Placed => "Pacemaker placed it anew".to_owned(),
+        Reason::Unknown => "for an unknown reason".to_owned(),
+    }
 }
 
 fn write_resets(f: &mut String, clients: &Clients) -> std::fmt::Result {
@@ -411,21 +438,27 @@ pub fn status_json(status: &Status) -> Json {
 
 /// Adds what storhaug-noded knows; without it these fields are absent.
 fn add_vip(shown: &mut Json, vip: &Vip) {
-    let moved = match (&vip.holder, &vip.previous, vip.since) {
-        (Some(holder), Some(previous), Some(since)) => {
-            json!({"from": previous.name, "to": holder.name, "at": stamp(since)})
-        }
-        _ => Json::Null,
-    };
+    let moved = vip.moved.as_ref().map(|moved| {
+        json!({
+            "from": moved.from.name,
+            "to": moved.to.name,
+            "at": stamp(moved.at),
+            "reason": moved.reason,
+            "away_ms": moved.away_ms,
+        })
+    });
     let tickled = vip.tickled.as_ref().map(|tickled| {
         json!({
             "at": stamp(tickled.at),
             "clients": tickled.clients,
+            "answered": tickled.answered,
             "packets": tickled.packets,
             "first_round_us": tickled.first_round_us,
         })
     });
+    let others = vip.also_on.iter().map(|node| &node.name);
+    shown["also_on"] = json!(others.collect::<Vec<_>>());
     shown["clients"] = json!(vip.clients);
-    shown["moved"] = moved;
+    shown["moved"] = json!(moved);
     shown["tickled"] = json!(tickled);
 }

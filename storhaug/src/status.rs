@@ -131,11 +131,36 @@ impl Status {
         let daemon = Daemon::new(machine.path(daemon::SOCKET));
         let asked = SystemTime::now();
         match daemon.status(Deadline::after(DAEMON)) {
-            Ok(answer) => self.clients = Some(Clients { asked, answer }),
+            Ok(answer) => {
+                self.copies(&answer);
+                self.clients = Some(Clients { asked, answer });
+            }
             Err(error) => self.notes.push(Note::new(
                 format!("nothing is known of clients here: {error:#}"),
                 "systemctl status storhaug-noded",
             )),
+        }
+    }
+}
+
+impl Status {
+    /// Notes addresses that are on a second node.
+    fn copies(&mut self, answer: &daemon::Status) {
+        for (resource, address) in &self.addresses {
+            let vips = answer.vips.iter().filter(|vip| vip.address == *address);
+            for node in vips.flat_map(|vip| &vip.also_on) {
+                self.notes.push(Note::new(
+                    format!("{address} is on {} as well", node.name),
+                    // Pacemaker looks, and removes it.
+                    format!(
+                        "crm_resource --refresh --resource {resource} --node {}",
+                        node.name
+                    ),
+                ));
+                if self.verdict == Verdict::Ok {
+                    self.verdict = Verdict::Degraded;
+                }
+            }
         }
     }
 }

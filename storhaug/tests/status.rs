@@ -22,7 +22,8 @@ use storhaug::machine::Machine;
 use storhaug::status::{self, Status, Verdict};
 use storhaug::{corosync, show};
 use storhaug_agents::daemon::{
-    self, Answer, Line, Node, QUESTION_LIMIT, Question, Reset, Tickled, Vip, decode, read_line,
+    self, Answer, Line, Moved, Node, QUESTION_LIMIT, Question, Reason, Reset, Tickled, Vip, decode,
+    read_line,
 };
 use storhaug_agents::deadline::Deadline;
 use storhaug_agents::exec::{Cmd, Output, Runner};
@@ -110,8 +111,10 @@ fn knowing() -> daemon::Status {
         address: IpAddr::from([10, 0, 0, last]),
         holder: Some(node(1)),
         since: Some(THEN - 86_400_000),
+        also_on: Vec::new(),
         previous: None,
         clients: 1,
+        moved: None,
         tickled: None,
     };
     let moved = Vip {
@@ -119,10 +122,18 @@ fn knowing() -> daemon::Status {
         since: Some(THEN),
         previous: Some(node(2)),
         clients: 212,
+        moved: Some(Moved {
+            from: node(2),
+            to: node(3),
+            at: THEN,
+            away_ms: Some(9_312),
+            reason: Reason::Fenced,
+        }),
         tickled: Some(Tickled {
             at: THEN + 80,
             clients: 200,
-            packets: 2400,
+            answered: Some(198),
+            packets: 816,
             first_round_us: 6250,
         }),
         ..vip(102)
@@ -168,9 +179,10 @@ fn people_read_what_the_readme_shows() {
     const BEGIN: &str = "<!-- storhaug status -->\n```\n";
     let shown = show::status_text(&told());
     for words in [
-        "212 clients known; moved node2 → node3 3m 12s ago (2026-11-21T14:00:00Z)",
+        "212 clients known\n",
+        "moved node2 → node3 3m 12s ago (2026-11-21T14:00:00Z): node2 was fenced; was away for 9.3 s",
         "1 client known\n",
-        "200 tickled from here 3m 12s ago: 2400 packets, first round in 6.2 ms",
+        "200 tickled 3m 12s ago, 198 answered: 816 packets, first round in 6.2 ms",
         "5 destroyed here 3m 12s ago (2026-11-21T13:59:59Z)",
     ] {
         assert!(shown.contains(words), "{words} is not in\n{shown}");
@@ -199,14 +211,21 @@ fn programs_read_the_same() {
     assert_eq!(moved["clients"], 212);
     assert_eq!(
         moved["moved"],
-        json!({"from": "node2", "to": "node3", "at": "2026-11-21T14:00:00.000Z"})
+        json!({
+            "from": "node2",
+            "to": "node3",
+            "at": "2026-11-21T14:00:00.000Z",
+            "reason": "fenced",
+            "away_ms": 9312,
+        })
     );
     assert_eq!(
         moved["tickled"],
         json!({
             "at": "2026-11-21T14:00:00.080Z",
             "clients": 200,
-            "packets": 2400,
+            "answered": 198,
+            "packets": 816,
             "first_round_us": 6250,
         })
     );
@@ -217,6 +236,49 @@ fn programs_read_the_same() {
         shown["resets"],
         json!([{"node": "node2", "sockets": 5, "at": "2026-11-21T13:59:59.750Z"}])
     );
+}
+
+#[test]
+fn a_copy_of_an_address_is_noted() {
+    let fake = Fake::new();
+    let mut knows = knowing();
+    knows.vips[0].also_on.push(node(3));
+    let daemon = fake.daemon(line(Answer::Status(Box::new(knows))));
+    let status = fake.look();
+    daemon.join().unwrap();
+    let note = status.notes.last().unwrap();
+    assert_eq!(note.problem, "10.0.0.101 is on node3 as well");
+    assert!(
+        note.remedy
+            .contains("--resource vip-10.0.0.101 --node node3")
+    );
+    let shown = show::status_json(&status);
+    assert_eq!(shown["addresses"][0]["also_on"], json!(["node3"]));
+    assert_eq!(shown["addresses"][1]["also_on"], json!([]));
+}
+
+/// Of another version, before and after an upgrade.
+#[test]
+fn a_daemon_that_knows_less_or_more_is_understood() {
+    let fake = Fake::new();
+    let mut said = serde_json::to_value(Line {
+        version: daemon::VERSION,
+        body: Answer::Status(Box::new(knowing())),
+    })
+    .unwrap();
+    let status = &mut said["body"]["status"];
+    status["weather"] = "fine".into();
+    let vip = status["vips"][1].as_object_mut().unwrap();
+    vip.remove("moved");
+    vip["tickled"].as_object_mut().unwrap().remove("answered");
+    let daemon = fake.daemon(said.to_string());
+    let shown = show::status_text(&fake.look());
+    daemon.join().unwrap();
+    assert!(
+        shown.contains("212 clients known\n    200 tickled"),
+        "{shown}"
+    );
+    assert!(shown.contains(" ago: 816 packets"), "{shown}");
 }
 
 /// What Pacemaker says is shown all the same.
@@ -266,7 +328,7 @@ fn a_daemon_that_says_nothing_is_not_waited_for() {
 fn any_time_can_be_shown() {
     let fake = Fake::new();
     let mut knows = knowing();
-    knows.vips[1].since = Some(u64::MAX);
+    knows.vips[1].moved.as_mut().unwrap().at = u64::MAX;
     let daemon = fake.daemon(line(Answer::Status(Box::new(knows))));
     let status = fake.look();
     daemon.join().unwrap();

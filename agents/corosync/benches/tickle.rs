@@ -53,9 +53,9 @@ fn main() {
         asked
     };
     println!(
-        "| connections | known after p50 | p99 | max | first round | all reset | CPU % | RSS MB |"
+        "| connections | known after p50 | p99 | max | first round | all reset | packets | CPU % | RSS MB |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     let results: Vec<Value> = numbers.into_iter().map(measure).collect();
     println!(
         "{}",
@@ -135,8 +135,13 @@ fn measure(number: usize) -> Value {
             .all(|client| client.try_wait().unwrap().is_some());
         (ended && all_ended(&streams)).then(|| began.elapsed())
     });
-    let vips = second.daemon().status(soon()).unwrap().vips;
-    let round = Duration::from_micros(vips[0].tickled.as_ref().unwrap().first_round_us);
+    let status = second.until_status("every answer to be counted", |status| {
+        let tickled = status.vips[0].tickled.as_ref();
+        tickled.is_some_and(|tickled| tickled.answered == Some(number + SINGLE))
+    });
+    let tickled = status.vips[0].tickled.as_ref().unwrap();
+    let round = Duration::from_micros(tickled.first_round_us);
+    let packets = tickled.packets;
 
     let (p50, p99, max) = (
         known[SINGLE / 2],
@@ -145,7 +150,7 @@ fn measure(number: usize) -> Value {
     );
     let ms = |time: Duration| (time.as_secs_f64() * 1e4).round() / 10.0;
     println!(
-        "| {number} | {} ms | {} ms | {} ms | {} ms | {} ms | {share:.2} | {rss:.1} |",
+        "| {number} | {} ms | {} ms | {} ms | {} ms | {} ms | {packets} | {share:.2} | {rss:.1} |",
         ms(p50),
         ms(p99),
         ms(max),

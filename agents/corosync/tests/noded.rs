@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use net::{Net, end, ip, soon, wait};
+use storhaug_agents::daemon::{Moved, Node, Reason, Vip};
 
 mod net;
 
@@ -134,6 +135,81 @@ fn an_address_that_is_still_there_keeps_its_sockets() {
     assert_eq!(end(&mut clients[0], Duration::from_millis(200)), None);
 }
 
+/// A cluster's record in which the second node is in standby.
+const STANDBY: &str = r#"<cib><configuration><nodes><node id="2" uname="node2">
+    <instance_attributes id="a"><nvpair id="b" name="standby" value="on"/></instance_attributes>
+    </node></nodes><resources><primitive id="vip"><instance_attributes id="c">
+    <nvpair id="d" name="ip" value="10.99.0.100"/></instance_attributes></primitive></resources>
+    </configuration></cib>"#;
+
+#[test]
+fn every_node_knows_when_why_and_how_long_an_address_was_away() {
+    let mut net = Net::cluster(3);
+    net.nodes[0].take_over(V4);
+    let _listener = net.nodes[0].listen("10.99.0.100:445");
+    let _clients = net.client.connect("10.99.0.100:445", 20);
+    net.nodes[1].until_known(vip(V4), 20);
+    // Both have heard of the first.
+    net.nodes[2].until_known(vip(V4), 20);
+
+    let began = Instant::now();
+    net.crash(1);
+    for node in &net.nodes[1..] {
+        node.until_status("node1 to be missed", |status| {
+            status.quorate && status.group.len() == 2
+        });
+        node.fenced(&[1]);
+    }
+    assert_eq!(net.nodes[1].take_over(V4), 20);
+    let away = began.elapsed();
+    for node in &net.nodes[1..] {
+        let status = node.until_status("the reason and the answers", |status| {
+            let vip = &status.vips[0];
+            let told = vip.tickled.as_ref().and_then(|tickled| tickled.answered);
+            told == Some(20) && moved(vip).is_some_and(|m| m.reason == Reason::Fenced)
+        });
+        let vip = &status.vips[0];
+        let moved = moved(vip).unwrap();
+        assert_eq!((moved.from.id, moved.to.id), (1, 2));
+        // Heard of for the last time up to a second before the crash, or more
+        // on a busy machine, and not after it.
+        let told = Duration::from_millis(moved.away_ms.unwrap());
+        assert!(told < away + ROUNDS, "{told:?} of {away:?}");
+        assert!(told > Duration::from_secs(1), "{told:?}: a token's timeout");
+        let tickled = vip.tickled.as_ref().unwrap();
+        assert!(tickled.packets < 3 * 4 * 20, "all of them in each round");
+    }
+
+    net.nodes[1].record(STANDBY);
+    net.nodes[1].remove(V4);
+    let began = Instant::now();
+    net.nodes[1].daemon().release(vip(V4), soon()).unwrap();
+    net.nodes[2].take_over(V4);
+    let away = began.elapsed();
+    let last = |node: &net::Host| {
+        let status = node.until_status("the reason", |status| {
+            moved(&status.vips[0]).is_some_and(|moved| moved.reason == Reason::Standby)
+        });
+        moved(&status.vips[0]).unwrap().clone()
+    };
+    let told = last(&net.nodes[2]);
+    assert_eq!((told.from.id, told.to.id), (2, 3));
+    assert!(
+        told.away_ms.unwrap() <= away.as_millis() as u64,
+        "{told:?}, {away:?}"
+    );
+
+    // One who was not there is told.
+    net.nodes[1].kill_noded();
+    net.nodes[1].start_noded();
+    net.until_complete();
+    assert_eq!(last(&net.nodes[1]), told);
+}
+
+fn moved(vip: &Vip) -> Option<&Moved> {
+    vip.moved.as_ref()
+}
+
 #[test]
 fn two_crashes_one_after_the_other_reset_everybody() {
     let mut net = Net::cluster(3);
@@ -250,6 +326,33 @@ fn sockets_to_a_node_that_was_fenced_are_destroyed_and_no_others() {
 }
 
 #[test]
+fn sockets_to_a_fenced_nodes_storage_network_are_destroyed_as_well() {
+    let mut net = Net::cluster(3);
+    for (number, node) in net.nodes.iter().enumerate() {
+        node.add(&format!("10.98.0.{}/24", number + 1));
+    }
+    // Not to be touched: it moves.
+    net.nodes[2].take_over(V4);
+    let _listener = net.nodes[2].listen("[::]:49152");
+    let mut storage = net.nodes[0].connect("10.98.0.3:49152", 2);
+    let mut vip = net.nodes[0].connect("10.99.0.100:49152", 1);
+    assert_eq!(
+        end(&mut storage[0], WHILE),
+        None,
+        "the time to be told of it"
+    );
+    net.crash(3);
+    net.nodes[0].until_status("node3 to be missed", |status| {
+        status.quorate && status.group.len() == 2
+    });
+    net.nodes[0].fenced(&[3]);
+    for socket in &mut storage {
+        assert_eq!(end(socket, ROUNDS), Some(ErrorKind::ConnectionAborted));
+    }
+    assert_eq!(end(&mut vip[0], Duration::from_millis(200)), None);
+}
+
+#[test]
 fn sockets_to_a_node_that_came_back_are_left_alone() {
     let net = Net::cluster(3);
     let _listener = net.nodes[2].listen("10.99.0.3:49152");
@@ -356,6 +459,32 @@ fn an_address_that_is_elsewhere_is_neither_held_nor_announced() {
     let mac = link.split_whitespace().nth(2).unwrap();
     let neighbour = net.client.command("ip neigh show to 10.99.0.100");
     assert!(neighbour.contains(mac), "{mac}: {neighbour}");
+}
+
+#[test]
+fn a_copy_of_an_address_on_another_node_is_known_everywhere() {
+    let net = Net::cluster(2);
+    net.nodes[0].take_over(V4);
+    let _listener = net.nodes[0].listen("10.99.0.100:445");
+    let mut client = net.client.connect("10.99.0.100:445", 1);
+    net.nodes[1].add(V4);
+    for node in &net.nodes {
+        let known = wait("the copy to be known", || {
+            Some(node.known(vip(V4))).filter(|known| !known.also_on.is_empty())
+        });
+        let ids = |nodes: &[Node]| nodes.iter().map(|node| node.id).collect::<Vec<_>>();
+        assert_eq!(ids(&known.also_on), [2]);
+        assert_eq!(known.holder.map(|holder| holder.id), Some(1));
+        let status = node.daemon().status(soon()).unwrap();
+        assert_eq!(ids(&status.vips[0].also_on), [2]);
+    }
+    net.nodes[1].remove(V4);
+    for node in &net.nodes {
+        wait("the copy to be gone", || {
+            node.known(vip(V4)).also_on.is_empty().then_some(())
+        });
+    }
+    assert_eq!(end(&mut client[0], Duration::from_millis(100)), None);
 }
 
 #[test]

@@ -11,17 +11,22 @@ use std::iter;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use storhaug_agents::daemon::Answer;
+use storhaug_agents::daemon::{Answer, Reason, Tickled};
 
 use super::connection::Connection;
+use super::group::Departure;
 use super::message::{self, Body, CONNECTIONS_LIMIT, Message, Part};
 use super::sockets::ADDRESSES_LIMIT;
-use super::table::Table;
+use super::table::{Left, Table};
 
 /// How long a release waits until every node knows the last connections. A
 /// group that is just losing a member takes as long as its detection; an
 /// address must not wait for that.
 const RELEASE: Duration = Duration::from_secs(2);
+
+/// A node that has an address twice in a row, while another holds it, has not
+/// only said so before it knew of the other.
+const ASTRAY: u32 = 2;
 
 /// Stands for this node while Corosync has not said its number.
 const NOBODY: u32 = 0;
@@ -50,6 +55,9 @@ pub enum Output {
     ListFinally(IpAddr),
     /// See whether this node has the address, and tell [`Engine::looked`].
     Look(IpAddr),
+    /// Find out why the address has left this node, and tell
+    /// [`Engine::explained`].
+    Explain(IpAddr),
     /// Destroy the sockets of the address, unless this node has it after all,
     /// and answer with their number, if somebody asked.
     Sweep { vip: IpAddr, ticket: Option<Ticket> },
@@ -63,6 +71,10 @@ pub struct Engine {
     table: Table,
     /// The addresses that this node has, by what its agents say.
     held: BTreeSet<IpAddr>,
+    /// When the nodes were last heard of.
+    heard: BTreeMap<u32, Instant>,
+    /// How often in a row a node had an address that another holds.
+    astray: BTreeMap<(IpAddr, u32), u32>,
     /// Releases that wait for their message to come back.
     releasing: BTreeMap<IpAddr, (Instant, Vec<Ticket>)>,
     outputs: Vec<Output>,
@@ -150,6 +162,50 @@ impl Engine {
             },
             now,
         );
+        self.outputs.push(Output::Explain(vip));
+    }
+
+    /// Why an address has left this node, after [`Output::Explain`].
+    pub fn explained(&mut self, vip: IpAddr, reason: Reason, now: Instant) {
+        let body = Body::Cause(reason);
+        self.send(Message { vip, body }, now);
+    }
+
+    /// What has been done about the clients of an address of ours.
+    pub fn tickled(&mut self, vip: IpAddr, tickled: Tickled, now: Instant) {
+        let body = Body::Tickled(tickled);
+        self.send(Message { vip, body }, now);
+    }
+
+    /// A node is there, and its kernel has these addresses.
+    pub fn heard(&mut self, node: u32, addresses: &BTreeSet<IpAddr>, now: Instant) {
+        self.heard.insert(node, now);
+        for (vip, entry) in self.table.iter() {
+            let holder = entry.holder.filter(|holder| *holder != node);
+            let Some(holder) = holder.filter(|_| addresses.contains(vip)) else {
+                self.astray.remove(&(*vip, node));
+                continue;
+            };
+            let times = self.astray.entry((*vip, node)).or_default();
+            *times = times.saturating_add(1);
+            if *times == ASTRAY {
+                tracing::error!("{vip} is on node {node}, though node {holder} holds it");
+            }
+        }
+    }
+
+    /// The nodes that have an address though another holds it.
+    pub fn astray(&self, vip: IpAddr) -> impl Iterator<Item = u32> {
+        let holder = self.table.get(vip).and_then(|entry| entry.holder);
+        let nodes = self.astray.range((vip, 0)..=(vip, u32::MAX));
+        nodes
+            .filter(move |((_, node), times)| **times >= ASTRAY && Some(*node) != holder)
+            .map(|((_, node), _)| *node)
+    }
+
+    /// A node that was lost has been fenced.
+    pub fn fenced(&mut self, node: u32) {
+        self.table.fenced(node);
     }
 
     /// The connections of an address that this node has.
@@ -178,7 +234,7 @@ impl Engine {
         let before = self.node();
         self.me = Some(me);
         if before != me {
-            self.table.gone(before, now);
+            self.table.gone(before, Left::UNKNOWN, now);
         }
     }
 
@@ -187,7 +243,7 @@ impl Engine {
         let me = self.node();
         for node in std::mem::take(&mut self.members) {
             if node != me {
-                self.table.gone(node, now);
+                self.table.gone(node, Left::UNKNOWN, now);
             }
         }
         for vip in self.releasing.keys().copied().collect::<Vec<_>>() {
@@ -200,12 +256,22 @@ impl Engine {
         &mut self,
         members: BTreeSet<u32>,
         joined: &BTreeSet<u32>,
-        left: &BTreeSet<u32>,
+        left: &BTreeMap<u32, Departure>,
         now: Instant,
     ) {
         self.members = members;
-        for node in left {
-            self.table.gone(*node, now);
+        for (node, departure) in left {
+            let heard = self.heard.remove(node);
+            self.astray.retain(|(_, stray), _| stray != node);
+            let left = match departure {
+                Departure::Node => Left {
+                    at: heard,
+                    reason: Reason::Lost,
+                },
+                // The address is still there, and nobody says when it goes.
+                Departure::Daemon => Left::UNKNOWN,
+            };
+            self.table.gone(*node, left, now);
         }
         if joined.is_empty() {
             return;
@@ -213,7 +279,7 @@ impl Engine {
         let me = self.node();
         if joined.contains(&me) {
             // Others may have taken over meanwhile.
-            self.table.gone(me, now);
+            self.table.gone(me, Left::UNKNOWN, now);
             self.outputs
                 .extend(self.held.iter().map(|vip| Output::Look(*vip)));
             return;
@@ -221,6 +287,7 @@ impl Engine {
         let spokesman = self.members.difference(joined).next() == Some(&me);
         let mut messages = Vec::new();
         for (vip, entry) in self.table.iter() {
+            let moved = entry.moved.filter(|_| spokesman).map(Body::Moved);
             match entry.holder {
                 Some(holder) if holder == me => {
                     let since = entry.since.unwrap_or_default();
@@ -241,6 +308,8 @@ impl Engine {
                             removed: Vec::new(),
                         },
                     }));
+                    let tickled = entry.tickled.clone().map(Body::Tickled);
+                    messages.extend(tickled.map(|body| Message { vip: *vip, body }));
                 }
                 None if spokesman => {
                     let mut connections = entry.live();
@@ -258,6 +327,7 @@ impl Engine {
                 }
                 _ => {}
             }
+            messages.extend(moved.map(|body| Message { vip: *vip, body }));
         }
         self.outputs.extend(messages.into_iter().map(Output::Send));
     }
@@ -266,6 +336,7 @@ impl Engine {
     pub fn delivered(&mut self, from: u32, message: &Message, now: Instant) {
         let me = self.node();
         let vip = message.vip;
+        self.heard.insert(from, now);
         let holder = self.table.get(vip).and_then(|entry| entry.holder);
         match &message.body {
             Body::Hold { since, previous } => {
@@ -286,7 +357,11 @@ impl Engine {
                 }
             }
             Body::Release => {
-                self.table.entry(vip).release(from, now);
+                let left = Left {
+                    at: Some(now),
+                    reason: Reason::Unknown,
+                };
+                self.table.entry(vip).release(from, left, now);
                 if from == me {
                     self.released(vip);
                     if self.held.contains(&vip) {
@@ -313,6 +388,21 @@ impl Engine {
                     if *last == Some(me) && !self.held.contains(&vip) {
                         self.outputs.push(Output::Look(vip));
                     }
+                }
+            }
+            Body::Moved(moved) => {
+                if from != me {
+                    self.table.entry(vip).told(*moved);
+                }
+            }
+            Body::Cause(reason) => {
+                self.table
+                    .entry(vip)
+                    .explain(from, Reason::Unknown, *reason);
+            }
+            Body::Tickled(tickled) => {
+                if holder == Some(from) {
+                    self.table.entry(vip).tickled = Some(tickled.clone());
                 }
             }
         }
@@ -441,15 +531,15 @@ mod tests {
                 .get_mut(&node)
                 .unwrap()
                 .connected(node, self.now);
-            self.members(&[node].into(), &BTreeSet::new());
+            self.members(&[node].into(), &BTreeMap::new());
         }
 
         fn leave(&mut self, node: u32) {
             self.engines.remove(&node);
-            self.members(&BTreeSet::new(), &[node].into());
+            self.members(&BTreeSet::new(), &[(node, Departure::Node)].into());
         }
 
-        fn members(&mut self, joined: &BTreeSet<u32>, left: &BTreeSet<u32>) {
+        fn members(&mut self, joined: &BTreeSet<u32>, left: &BTreeMap<u32, Departure>) {
             let members: BTreeSet<_> = self.engines.keys().copied().collect();
             for engine in self.engines.values_mut() {
                 engine.members_changed(members.clone(), joined, left, self.now);
@@ -745,5 +835,31 @@ mod tests {
         cluster.engine(1).release(VIP, Ticket(2), now);
         cluster.settle();
         assert_eq!([1, 2].map(|node| cluster.holder(node)), [None; 2]);
+    }
+
+    #[test]
+    fn a_copy_is_one_that_stays() {
+        let mut cluster = Cluster::new(&[1, 2]);
+        cluster.hold(1);
+        let now = cluster.now;
+        let engine = cluster.engine(2);
+        let copies = |engine: &Engine| engine.astray(VIP).collect::<Vec<_>>();
+        let (with, without) = ([VIP].into(), BTreeSet::new());
+        for (node, addresses, expected) in [
+            (1, &with, &[][..]),
+            (2, &with, &[]),
+            (1, &with, &[]),
+            (2, &with, &[2]),
+            (1, &without, &[2]),
+            (2, &without, &[]),
+            (2, &with, &[]),
+        ] {
+            engine.heard(node, addresses, now);
+            assert_eq!(copies(engine), expected, "{node} has {addresses:?}");
+        }
+        // The one with the copy takes over, and nobody is wrong any more.
+        engine.heard(2, &with, now);
+        cluster.hold(2);
+        assert!(copies(cluster.engine(2)).is_empty());
     }
 }

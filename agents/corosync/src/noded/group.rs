@@ -47,7 +47,7 @@ pub enum Event {
     Members {
         members: BTreeSet<u32>,
         joined: BTreeSet<u32>,
-        left: BTreeSet<u32>,
+        left: BTreeMap<u32, Departure>,
     },
     /// A message.
     Delivered { from: u32, bytes: Vec<u8> },
@@ -62,6 +62,15 @@ pub enum Event {
         name: String,
         addresses: BTreeSet<IpAddr>,
     },
+}
+
+/// How a member left the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Departure {
+    /// Corosync lost its node.
+    Node,
+    /// Its daemon stopped, and the node is still there.
+    Daemon,
 }
 
 /// The connection to Corosync, which lives until this is dropped.
@@ -424,10 +433,17 @@ fn members_changed(
             .map(|address| address.nodeid.into())
             .collect()
     };
+    let departures = left.into_iter().map(|address| {
+        let departure = match address.reason {
+            cpg::Reason::NodeDown => Departure::Node,
+            _ => Departure::Daemon,
+        };
+        (address.nodeid.into(), departure)
+    });
     tell(Event::Members {
+        left: departures.collect(),
         members: nodes(members),
         joined: nodes(joined),
-        left: nodes(left),
     });
 }
 

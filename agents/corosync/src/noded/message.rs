@@ -1,15 +1,19 @@
 //! What the daemons tell each other, and its form in bytes.
 //!
-//! A message is about one virtual address: version, kind, address, body; all
-//! numbers big endian. It is written by root on another node of the cluster,
+//! A message is about one virtual address: version, kind, address, body. One
+//! other kind, [`Said::Presence`], is about the node that sends it. All numbers are
+//! big endian. It is written by root on another node of the cluster,
 //! which may run another version, so everything is checked: lengths are
 //! bounded, families agree, nothing may follow the end.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, bail, ensure};
+use storhaug_agents::daemon::{Reason, Tickled};
 
 use super::connection::Connection;
+use super::table::Move;
 
 /// The version of the form.
 const VERSION: u8 = 1;
@@ -22,6 +26,79 @@ const HOLD: u8 = 1;
 const RELEASE: u8 = 2;
 const UPDATE: u8 = 3;
 const ORPHAN: u8 = 4;
+const MOVED: u8 = 5;
+const CAUSE: u8 = 6;
+const TICKLED: u8 = 7;
+const PRESENCE: u8 = 8;
+
+/// In a place for a time that is not known.
+const NEVER: u64 = u64::MAX;
+
+/// The reasons by the numbers that stand for them.
+const REASONS: [Reason; 9] = [
+    Reason::Unknown,
+    Reason::Fenced,
+    Reason::Lost,
+    Reason::Stopping,
+    Reason::Standby,
+    Reason::Failed,
+    Reason::Service,
+    Reason::Asked,
+    Reason::Placed,
+];
+
+/// The most addresses of a node that are told.
+pub const ADDRESSES_LIMIT: usize = 1000;
+
+/// Anything that is said in the group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// About one virtual address.
+    Message(Message),
+    /// The sender is there, and its kernel has these addresses. Said every
+    /// second.
+    Presence(BTreeSet<IpAddr>),
+}
+
+impl Said {
+    /// In bytes. Of more addresses than [`ADDRESSES_LIMIT`] the last are left
+    /// out.
+    pub fn encode(&self) -> Vec<u8> {
+        let addresses = match self {
+            Self::Message(message) => return message.encode(),
+            Self::Presence(addresses) => addresses,
+        };
+        let mut bytes = vec![VERSION, PRESENCE];
+        let count = addresses.len().min(ADDRESSES_LIMIT);
+        #[expect(clippy::cast_possible_truncation, reason = "the limit is a thousand")]
+        bytes.extend((count as u16).to_be_bytes());
+        for address in addresses.iter().take(count) {
+            bytes.push(if address.is_ipv4() { 4 } else { 6 });
+            put_address(&mut bytes, *address);
+        }
+        bytes
+    }
+
+    /// From bytes.
+    ///
+    /// # Errors
+    /// They are not what a daemon of this version says.
+    pub fn decode(bytes: &[u8]) -> anyhow::Result<Self> {
+        let Some(rest) = bytes.strip_prefix(&[VERSION, PRESENCE]) else {
+            return Message::decode(bytes).map(Self::Message);
+        };
+        let mut rest = Bytes(rest);
+        let count = usize::from(rest.u16()?);
+        ensure!(count <= ADDRESSES_LIMIT, "{count} addresses of a node");
+        let mut addresses = BTreeSet::new();
+        for _ in 0..count {
+            let v4 = rest.family()?;
+            addresses.insert(rest.address(v4)?);
+        }
+        ensure!(rest.0.is_empty(), "{} bytes after the end", rest.0.len());
+        Ok(Self::Presence(addresses))
+    }
+}
 
 /// A message about one virtual address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +128,12 @@ pub enum Body {
         holder: Option<u32>,
         connections: Vec<Connection>,
     },
+    /// The last move of it that the sender knows of.
+    Moved(Move),
+    /// Why it has left the sender.
+    Cause(Reason),
+    /// What the sender, who holds it, has done about its clients.
+    Tickled(Tickled),
 }
 
 /// Which part of the sender's connections an update is.
@@ -101,6 +184,9 @@ impl Message {
             Body::Release => RELEASE,
             Body::Update { .. } => UPDATE,
             Body::Orphan { .. } => ORPHAN,
+            Body::Moved(_) => MOVED,
+            Body::Cause(_) => CAUSE,
+            Body::Tickled(_) => TICKLED,
         });
         bytes.push(if self.vip.is_ipv4() { 4 } else { 6 });
         put_address(&mut bytes, self.vip);
@@ -126,6 +212,26 @@ impl Message {
                 bytes.extend(holder.unwrap_or(0).to_be_bytes());
                 put_connections(&mut bytes, connections);
             }
+            Body::Moved(moved) => {
+                bytes.extend(moved.from.to_be_bytes());
+                bytes.extend(moved.to.to_be_bytes());
+                bytes.extend(moved.at.to_be_bytes());
+                bytes.extend(moved.away_ms.unwrap_or(NEVER).to_be_bytes());
+                bytes.push(number(moved.reason));
+            }
+            Body::Cause(reason) => bytes.push(number(*reason)),
+            Body::Tickled(tickled) => {
+                let answered = tickled.answered.map_or(NEVER, |count| count as u64);
+                for value in [
+                    tickled.at,
+                    tickled.clients as u64,
+                    answered,
+                    tickled.packets as u64,
+                    tickled.first_round_us,
+                ] {
+                    bytes.extend(value.to_be_bytes());
+                }
+            }
         }
         bytes
     }
@@ -136,11 +242,7 @@ impl Message {
         let version = rest.u8()?;
         ensure!(version == VERSION, "version {version} instead of {VERSION}");
         let kind = rest.u8()?;
-        let v4 = match rest.u8()? {
-            4 => true,
-            6 => false,
-            family => bail!("an address of family {family}"),
-        };
+        let v4 = rest.family()?;
         let vip = rest.address(v4)?;
         let body = match kind {
             HOLD => Body::Hold {
@@ -162,6 +264,24 @@ impl Message {
                 holder: Some(rest.u32()?).filter(|node| *node != 0),
                 connections: rest.connections(v4)?,
             },
+            MOVED => Body::Moved(Move {
+                from: rest.u32()?,
+                to: rest.u32()?,
+                at: rest.u64()?,
+                away_ms: Some(rest.u64()?).filter(|away| *away != NEVER),
+                reason: rest.reason()?,
+            }),
+            CAUSE => Body::Cause(rest.reason()?),
+            TICKLED => Body::Tickled(Tickled {
+                at: rest.u64()?,
+                clients: usize::try_from(rest.u64()?)?,
+                answered: match rest.u64()? {
+                    NEVER => None,
+                    count => Some(usize::try_from(count)?),
+                },
+                packets: usize::try_from(rest.u64()?)?,
+                first_round_us: rest.u64()?,
+            }),
             kind => bail!("a message of kind {kind}"),
         };
         ensure!(rest.0.is_empty(), "{} bytes after the end", rest.0.len());
@@ -224,6 +344,13 @@ pub fn changes(vip: IpAddr, added: &[Connection], removed: &[Connection]) -> Vec
         .collect()
 }
 
+fn number(reason: Reason) -> u8 {
+    let number = REASONS.iter().position(|known| *known == reason);
+    #[expect(clippy::cast_possible_truncation, reason = "there are nine")]
+    let number = number.unwrap_or_default() as u8;
+    number
+}
+
 fn put_address(bytes: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(address) => bytes.extend(address.octets()),
@@ -266,6 +393,21 @@ impl Bytes<'_> {
 
     fn u64(&mut self) -> anyhow::Result<u64> {
         Ok(u64::from_be_bytes(self.take()?))
+    }
+
+    fn reason(&mut self) -> anyhow::Result<Reason> {
+        let number = self.u8()?;
+        let reason = REASONS.get(usize::from(number));
+        reason.copied().with_context(|| format!("reason {number}"))
+    }
+
+    /// Whether an address of IPv4 follows, otherwise one of IPv6.
+    fn family(&mut self) -> anyhow::Result<bool> {
+        match self.u8()? {
+            4 => Ok(true),
+            6 => Ok(false),
+            family => bail!("an address of family {family}"),
+        }
     }
 
     fn address(&mut self, v4: bool) -> anyhow::Result<IpAddr> {
@@ -341,41 +483,78 @@ mod tests {
                 since,
                 previous: Some(previous).filter(|node| *node != 0),
             });
-            let body = prop_oneof![hold, Just(Body::Release), update, orphan,];
+            let reason = || (0..REASONS.len()).prop_map(|number| REASONS[number]);
+            let moved = (any::<(u32, u32, u64)>(), any::<Option<u32>>(), reason()).prop_map(
+                |((from, to, at), away, reason)| {
+                    Body::Moved(Move {
+                        from,
+                        to,
+                        at,
+                        away_ms: away.map(u64::from),
+                        reason,
+                    })
+                },
+            );
+            let tickled = any::<(u64, u32, Option<u32>, u32, u64)>().prop_map(
+                |(at, clients, answered, packets, first_round_us)| {
+                    Body::Tickled(Tickled {
+                        at,
+                        clients: clients as usize,
+                        answered: answered.map(|count| count as usize),
+                        packets: packets as usize,
+                        first_round_us,
+                    })
+                },
+            );
+            let body = prop_oneof![
+                hold,
+                Just(Body::Release),
+                update,
+                orphan,
+                moved,
+                reason().prop_map(Body::Cause),
+                tickled,
+            ];
             (address(v4), body).prop_map(|(vip, body)| Message { vip, body })
         })
     }
 
+    fn said() -> impl Strategy<Value = Said> {
+        let addresses = prop::collection::btree_set(any::<bool>().prop_flat_map(address), 0..9);
+        prop_oneof![
+            addresses.prop_map(Said::Presence),
+            message().prop_map(Said::Message)
+        ]
+    }
+
     proptest! {
         #[test]
-        fn what_is_written_is_read(message in message()) {
-            prop_assert_eq!(Message::decode(&message.encode()).unwrap(), message);
+        fn what_is_written_is_read(said in said()) {
+            prop_assert_eq!(Said::decode(&said.encode()).unwrap(), said);
         }
 
         #[test]
         fn no_bytes_make_it_panic(
             bytes in prop::collection::vec(any::<u8>(), 0..200),
-            message in message(),
+            said in said(),
             at in any::<prop::sample::Index>(),
             other: u8,
         ) {
-            let _ = Message::decode(&bytes);
-            let mut bytes = message.encode();
+            let _ = Said::decode(&bytes);
+            let mut bytes = said.encode();
             let at = at.index(bytes.len());
             bytes[at] = other;
-            if let Ok(message) = Message::decode(&bytes) {
-                prop_assert_eq!(message.encode(), bytes);
-            }
+            let _ = Said::decode(&bytes);
         }
 
         #[test]
         fn a_message_cut_short_or_too_long_is_an_error(
-            message in message(), cut in any::<prop::sample::Index>(),
+            said in said(), cut in any::<prop::sample::Index>(),
         ) {
-            let mut bytes = message.encode();
-            prop_assert!(Message::decode(&bytes[..cut.index(bytes.len())]).is_err());
+            let mut bytes = said.encode();
+            prop_assert!(Said::decode(&bytes[..cut.index(bytes.len())]).is_err());
             bytes.push(0);
-            prop_assert!(Message::decode(&bytes).is_err());
+            prop_assert!(Said::decode(&bytes).is_err());
         }
     }
 

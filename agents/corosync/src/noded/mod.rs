@@ -4,12 +4,15 @@
 //! It learns the TCP connections of the virtual addresses on this node
 //! ([`arrivals`], [`sockets`]), tells the other nodes ([`group`], [`message`],
 //! [`table`]), makes the clients of an address that has moved here reconnect at
-//! once ([`tickle`], [`packet`]), and destroys the sockets to a node that is
+//! once ([`tickle`], [`packet`], [`answers`]), notes why it moved ([`cause`]), and
+//! destroys the sockets to a node that is
 //! known to be dead ([`peers`], [`vigil`]). The agents ask it through a Unix
 //! socket ([`door`]). What is done about all that happens is decided in
 //! [`engine`], and carried out here, on one thread.
 
+pub mod answers;
 pub mod arrivals;
+pub mod cause;
 pub mod connection;
 pub mod door;
 pub mod engine;
@@ -31,15 +34,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
-use storhaug_agents::daemon::{Answer, Known, Question, Reset, Status, Tickled, Vip};
+use storhaug_agents::daemon::{
+    Answer, Known, Moved, Node, Question, Reason, Reset, Status, Tickled, Vip,
+};
+use storhaug_agents::exec::Host;
 
 use self::arrivals::{Arrivals, Counters};
 use self::connection::Connection;
 use self::engine::{Engine, Output, Ticket};
 use self::group::{Event, Group};
-use self::message::Message;
+use self::message::Said;
 use self::peers::Peers;
 use self::sockets::{End, Kernel, States};
+use self::tickle::Progress;
 use crate::lost::Gone;
 
 /// How often the kernel is asked whether there are new connections.
@@ -59,6 +66,9 @@ const REPAIR: Duration = Duration::from_secs(10);
 /// How often the daemon looks at the clock when nothing happens.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// How often the other nodes are told that this one is there.
+const PRESENCE: Duration = Duration::from_secs(1);
+
 /// How many resets of dead nodes' sockets are remembered for the status.
 const RESETS: usize = 32;
 
@@ -70,9 +80,9 @@ enum Happened {
     Tickled {
         vip: IpAddr,
         ticket: Ticket,
-        clients: usize,
-        round: anyhow::Result<tickle::Round>,
+        progress: anyhow::Result<Progress>,
     },
+    Explained(IpAddr, Reason),
     Gone(u32, Gone),
     Stopped,
 }
@@ -114,6 +124,8 @@ struct Daemon {
     /// Is told which nodes are missing.
     vigil: Sender<Vec<u32>>,
     reset_dead_peers: bool,
+    /// Nodes that are known to be dead, and whose sockets are left alone.
+    spared: BTreeSet<u32>,
     kernel: Kernel,
     watch: Watch,
     happened: Sender<Happened>,
@@ -123,6 +135,8 @@ struct Daemon {
     /// The rounds of tickles under way: dropped, they end.
     tickling: BTreeMap<IpAddr, Sender<Infallible>>,
     tickled: BTreeMap<IpAddr, Tickled>,
+    /// When the others were last told that this node is there.
+    present: Option<Instant>,
     resets: VecDeque<Reset>,
 }
 
@@ -142,6 +156,7 @@ impl Daemon {
             group,
             vigil,
             reset_dead_peers: true,
+            spared: BTreeSet::new(),
             kernel: Kernel::open()?,
             watch: Watch::new()?,
             happened,
@@ -150,6 +165,7 @@ impl Daemon {
             tickets: 0,
             tickling: BTreeMap::new(),
             tickled: BTreeMap::new(),
+            present: None,
             resets: VecDeque::new(),
         })
     }
@@ -169,6 +185,7 @@ impl Daemon {
             self.engine.tick(Instant::now());
             self.learn();
             self.carry_out();
+            self.be_present();
         }
     }
 
@@ -185,13 +202,17 @@ impl Daemon {
             Happened::Tickled {
                 vip,
                 ticket,
-                clients,
-                round,
-            } => {
-                self.tickled(vip, ticket, clients, round);
+                progress,
+            } => self.tickled(vip, ticket, progress),
+            Happened::Explained(vip, reason) => self.engine.explained(vip, reason, now),
+            Happened::Gone(node, Gone::Fenced) => {
+                self.engine.fenced(node);
+                if self.reset_dead_peers {
+                    self.bury(node);
+                } else {
+                    self.spared.insert(node);
+                }
             }
-            Happened::Gone(node, Gone::Fenced) if self.reset_dead_peers => self.bury(node),
-            Happened::Gone(_, Gone::Fenced) => {}
             Happened::Gone(node, Gone::Left) => {
                 tracing::info!("node {node} left in good order");
                 self.peers.settled(node);
@@ -223,10 +244,17 @@ impl Daemon {
                 left,
             } => {
                 tracing::info!("the group is {members:?}, joined {joined:?}, left {left:?}");
+                if !joined.is_empty() {
+                    self.present = None;
+                }
                 self.engine.members_changed(members, &joined, &left, now);
             }
-            Event::Delivered { from, bytes } => match Message::decode(&bytes) {
-                Ok(message) => self.engine.delivered(from, &message, now),
+            Event::Delivered { from, bytes } => match Said::decode(&bytes) {
+                Ok(Said::Message(message)) => self.engine.delivered(from, &message, now),
+                Ok(Said::Presence(addresses)) => {
+                    self.engine.heard(from, &addresses, now);
+                    self.peers.told(from, addresses);
+                }
                 Err(error) => tracing::warn!("reading a message of node {from}: {error:#}"),
             },
             Event::Quorum { quorate, members } => {
@@ -255,6 +283,7 @@ impl Daemon {
                 let known = Known {
                     clients: entry.map_or(0, |entry| entry.clients()),
                     holder: holder.map(|node| self.peers.node(node)),
+                    also_on: self.also_on(vip),
                 };
                 self.answer(ticket, Answer::Known(known));
             }
@@ -266,7 +295,10 @@ impl Daemon {
             }
             Question::Configure { reset_dead_peers } => {
                 self.reset_dead_peers = reset_dead_peers;
-                self.watch_over_the_missing();
+                if reset_dead_peers {
+                    let spared = std::mem::take(&mut self.spared);
+                    spared.into_iter().for_each(|node| self.bury(node));
+                }
                 self.answer(ticket, Answer::Configured {});
             }
             Question::Status {} => {
@@ -289,13 +321,8 @@ impl Daemon {
     }
 
     fn watch_over_the_missing(&self) {
-        let missing = if self.reset_dead_peers {
-            self.peers.missing()
-        } else {
-            Vec::new()
-        };
         // The thread lives as long as this.
-        let _ = self.vigil.send(missing);
+        let _ = self.vigil.send(self.peers.missing());
     }
 
     fn answer(&mut self, ticket: Ticket, answer: Answer) {
@@ -321,6 +348,7 @@ impl Daemon {
     fn carry_out_one(&mut self, output: Output) {
         match output {
             Output::Send(message) => self.group.send(message.encode()),
+            Output::Explain(vip) => self.explain(vip),
             Output::Answer(ticket, answer) => self.answer(ticket, answer),
             Output::Tickle {
                 ticket,
@@ -383,25 +411,23 @@ impl Daemon {
         let (running, cancelled) = channel();
         // Ends the rounds that are under way, if the address was here before.
         self.tickling.insert(vip, running);
-        let at = wall();
-        let count = clients.len();
         self.tickled.insert(
             vip,
             Tickled {
-                at,
-                clients: count,
+                at: wall(),
+                clients: clients.len(),
+                answered: None,
                 packets: 0,
                 first_round_us: 0,
             },
         );
         let happened = self.happened.clone();
         let rounds = move || {
-            tickle::rounds(vip, &nic, &clients, &cancelled, |round| {
+            tickle::rounds(vip, &nic, &clients, &cancelled, |progress| {
                 let _ = happened.send(Happened::Tickled {
                     vip,
                     ticket,
-                    clients: count,
-                    round,
+                    progress,
                 });
             });
         };
@@ -414,43 +440,81 @@ impl Daemon {
         }
     }
 
-    fn tickled(
-        &mut self,
-        vip: IpAddr,
-        ticket: Ticket,
-        clients: usize,
-        round: anyhow::Result<tickle::Round>,
-    ) {
-        let answer = match round {
-            Ok(round) => {
-                if let Some(tickled) = self.tickled.get_mut(&vip) {
-                    tickled.packets += round.packets;
-                    if round.number == 0 {
-                        tickled.first_round_us =
-                            u64::try_from(round.took.as_micros()).unwrap_or(u64::MAX);
-                    }
+    fn tickled(&mut self, vip: IpAddr, ticket: Ticket, progress: anyhow::Result<Progress>) {
+        let Some(tickled) = self.tickled.get_mut(&vip) else {
+            return;
+        };
+        let clients = tickled.clients;
+        match progress {
+            Ok(Progress::Sent(round)) => {
+                tickled.packets += round.packets;
+                if round.number == 0 {
+                    tickled.first_round_us =
+                        u64::try_from(round.took.as_micros()).unwrap_or(u64::MAX);
                 }
                 tracing::info!(
-                    "{vip}: round {} of tickles to {clients} clients in {:?}, {} packets not sent",
+                    "{vip}: round {} of tickles: {} packets in {:?}, {} not sent",
                     round.number + 1,
+                    round.packets,
                     round.took,
                     round.unsent,
                 );
-                Answer::Tickled { clients }
+                let tickled = tickled.clone();
+                self.engine.tickled(vip, tickled, Instant::now());
+                self.answer(ticket, Answer::Tickled { clients });
+            }
+            Ok(Progress::Answered(answered)) => {
+                tickled.answered = answered;
+                if let Some(answered) = answered {
+                    tracing::info!("{vip}: {answered} of {clients} clients have answered");
+                }
+                let tickled = tickled.clone();
+                self.engine.tickled(vip, tickled, Instant::now());
             }
             Err(error) => {
                 let reason = format!("tickling the clients of {vip}: {error:#}");
                 tracing::warn!("{reason}");
-                Answer::Refused { reason }
+                self.answer(ticket, Answer::Refused { reason });
             }
+        }
+    }
+
+    /// Finds out why an address has left this node.
+    fn explain(&self, vip: IpAddr) {
+        let Some(me) = self.me else { return };
+        let happened = self.happened.clone();
+        let ask = move || match cause::read(&Host, vip, me) {
+            Ok(reason) => drop(happened.send(Happened::Explained(vip, reason))),
+            Err(error) => tracing::debug!("{error:#}"),
         };
-        self.answer(ticket, answer);
+        if let Err(error) = std::thread::Builder::new().name("cause".into()).spawn(ask) {
+            tracing::warn!("asking why {vip} has left: {error}");
+        }
+    }
+
+    /// Tells the others, every second, that this node is there, and which
+    /// addresses it has.
+    fn be_present(&mut self) {
+        let now = Instant::now();
+        let told = |at: Instant| now.duration_since(at) < PRESENCE;
+        if self.engine.members().is_empty() || self.present.is_some_and(told) {
+            return;
+        }
+        self.present = Some(now);
+        match own_addresses() {
+            Ok(mut own) => {
+                own.retain(is_global);
+                self.group.send(Said::Presence(own).encode());
+            }
+            Err(error) => tracing::warn!("{error:#}"),
+        }
     }
 
     /// A node is dead: destroys the sockets to it.
     fn bury(&mut self, node: u32) {
         let sockets = own_addresses().and_then(|own| {
-            let addresses = self.peers.dead(node, &own);
+            let vips = self.engine.table().iter().map(|(vip, _)| *vip).collect();
+            let addresses = self.peers.dead(node, &own, &vips);
             if addresses.is_empty() {
                 return Ok(None);
             }
@@ -491,15 +555,32 @@ impl Daemon {
         self.watch.listed(watched, began, began.elapsed());
     }
 
+    /// The other nodes that have an address as well.
+    fn also_on(&self, vip: IpAddr) -> Vec<Node> {
+        let nodes = self.engine.astray(vip);
+        nodes.map(|node| self.peers.node(node)).collect()
+    }
+
     fn status(&self) -> Status {
         let node = |id: Option<u32>| id.filter(|id| *id != 0).map(|id| self.peers.node(id));
         let vips = self.engine.table().iter().map(|(address, entry)| Vip {
             address: *address,
             holder: node(entry.holder),
+            also_on: self.also_on(*address),
             since: entry.since,
             previous: node(entry.previous),
             clients: entry.clients(),
-            tickled: self.tickled.get(address).cloned(),
+            moved: entry
+                .moved
+                .filter(|moved| moved.from != 0)
+                .map(|moved| Moved {
+                    from: self.peers.node(moved.from),
+                    to: self.peers.node(moved.to),
+                    at: moved.at,
+                    away_ms: moved.away_ms,
+                    reason: moved.reason,
+                }),
+            tickled: entry.tickled.clone(),
         });
         Status {
             node: node(self.me),
@@ -617,6 +698,14 @@ fn own_addresses() -> anyhow::Result<BTreeSet<IpAddr>> {
     Ok(interfaces
         .filter_map(|interface| interface.address.and_then(address))
         .collect())
+}
+
+/// Others may have sockets to it that mean this host.
+fn is_global(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local(),
+        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+    }
 }
 
 fn here(vip: IpAddr) -> anyhow::Result<bool> {

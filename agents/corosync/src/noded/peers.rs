@@ -9,7 +9,12 @@
 //! reached may still be writing; its locks must not be given away. A node whose
 //! cluster was stopped on purpose is alive, and so may be a login to it: its
 //! services closed their connections themselves. Whoever has no quorum destroys
-//! nothing, as it is the one to be fenced.
+//! nothing, as it is the one to be fenced. And one that was gone before this
+//! daemon started is not asked about: it may have been switched on again since,
+//! and be alive without its cluster.
+//!
+//! A node's addresses are those of its Corosync links, and all others that its
+//! daemon told of while it lived: of its storage network, above all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -28,7 +33,10 @@ pub struct Peers {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Peer {
     name: String,
+    /// Of its links.
     addresses: BTreeSet<IpAddr>,
+    /// That its daemon told of last.
+    told: BTreeSet<IpAddr>,
 }
 
 impl Peers {
@@ -43,6 +51,11 @@ impl Peers {
         if !addresses.is_empty() {
             peer.addresses = addresses;
         }
+    }
+
+    /// A node's daemon says which addresses it has.
+    pub fn told(&mut self, node: u32, addresses: BTreeSet<IpAddr>) {
+        self.nodes.entry(node).or_default().told = addresses;
     }
 
     /// Which nodes are members of Corosync now, and whether they have quorum.
@@ -74,22 +87,34 @@ impl Peers {
     }
 
     /// The node is known to be dead: the addresses whose sockets are to be
-    /// destroyed. None of them is also another node's, or one of `own`. Empty
-    /// without quorum, or if the node has come back.
-    pub fn dead(&mut self, node: u32, own: &BTreeSet<IpAddr>) -> Vec<IpAddr> {
+    /// destroyed. None of them is also another living node's, or one of `own`,
+    /// or one of `vips`, which move. Empty without quorum, or if the node has
+    /// come back.
+    pub fn dead(
+        &mut self,
+        node: u32,
+        own: &BTreeSet<IpAddr>,
+        vips: &BTreeSet<IpAddr>,
+    ) -> Vec<IpAddr> {
         if !self.quorate || !self.missing.remove(&node) {
             return Vec::new();
         }
         let Some(peer) = self.nodes.get(&node) else {
             return Vec::new();
         };
-        let others = |address: &&IpAddr| {
-            !own.contains(*address)
-                && !self.nodes.iter().any(|(id, other)| {
-                    *id != node && self.present.contains(id) && other.addresses.contains(*address)
-                })
+        let living = |address: &IpAddr| {
+            self.nodes.iter().any(|(id, other)| {
+                *id != node
+                    && self.present.contains(id)
+                    && (other.addresses.contains(address) || other.told.contains(address))
+            })
         };
-        peer.addresses.iter().filter(others).copied().collect()
+        peer.addresses
+            .union(&peer.told)
+            .filter(|address| !own.contains(address) && !vips.contains(address))
+            .filter(|address| !living(address))
+            .copied()
+            .collect()
     }
 
     /// A node by its number.
@@ -121,6 +146,10 @@ mod tests {
         [IpAddr::from([10, 0, 0, 1])].into()
     }
 
+    fn vips() -> BTreeSet<IpAddr> {
+        [IpAddr::from([10, 0, 0, 100])].into()
+    }
+
     #[test]
     fn a_missing_node_is_asked_about_and_then_dead_once() {
         let mut peers = three();
@@ -128,8 +157,11 @@ mod tests {
         peers.members(true, &[1, 2].into());
         peers.learn(3, String::new(), BTreeSet::new());
         assert_eq!(peers.missing(), [3]);
-        assert_eq!(peers.dead(3, &own()), [IpAddr::from([10, 0, 0, 3])]);
-        assert!(peers.dead(3, &own()).is_empty());
+        assert_eq!(
+            peers.dead(3, &own(), &vips()),
+            [IpAddr::from([10, 0, 0, 3])]
+        );
+        assert!(peers.dead(3, &own(), &vips()).is_empty());
         assert!(peers.missing().is_empty());
     }
 
@@ -138,7 +170,7 @@ mod tests {
         let mut peers = three();
         peers.members(false, &[1].into());
         assert!(peers.missing().is_empty());
-        assert!(peers.dead(3, &own()).is_empty());
+        assert!(peers.dead(3, &own(), &vips()).is_empty());
         peers.members(true, &[1, 2].into());
         assert_eq!(peers.missing(), [3]);
     }
@@ -148,7 +180,7 @@ mod tests {
         let mut peers = three();
         peers.members(true, &[1, 2].into());
         peers.members(true, &[1, 2, 3].into());
-        assert!(peers.dead(3, &own()).is_empty());
+        assert!(peers.dead(3, &own(), &vips()).is_empty());
     }
 
     #[test]
@@ -157,6 +189,23 @@ mod tests {
         let shared = [[10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 33]].map(IpAddr::from);
         peers.learn(3, "node3".into(), shared.into());
         peers.members(true, &[1, 2].into());
-        assert_eq!(peers.dead(3, &own()), [IpAddr::from([10, 0, 0, 33])]);
+        assert_eq!(
+            peers.dead(3, &own(), &vips()),
+            [IpAddr::from([10, 0, 0, 33])]
+        );
+    }
+
+    #[test]
+    fn the_addresses_that_a_node_told_of_go_with_it_but_for_those_that_move() {
+        let mut peers = three();
+        let link = IpAddr::from([10, 0, 0, 3]);
+        let storage = IpAddr::from([10, 1, 0, 3]);
+        let moved = IpAddr::from([10, 0, 0, 44]);
+        let told = [link, storage, moved, IpAddr::from([10, 0, 0, 100])];
+        peers.told(3, told.into());
+        peers.members(true, &[1, 2].into());
+        // What storhaug does not know as a virtual address, and is elsewhere by now.
+        peers.told(2, [moved].into());
+        assert_eq!(peers.dead(3, &own(), &vips()), [link, storage]);
     }
 }

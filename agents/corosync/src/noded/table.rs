@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use storhaug_agents::daemon::{Reason, Tickled};
+
 use super::connection::Connection;
 use super::message::Part;
 
@@ -46,6 +48,44 @@ pub struct Entry {
     retold: Option<BTreeSet<Connection>>,
     /// When the present holder, or the time without one, began.
     changed: Option<Instant>,
+    /// How its last holder lost it, if nobody holds it.
+    left: Option<Left>,
+    /// The last time that it went from one node to another.
+    pub moved: Option<Move>,
+    /// What its holder, or its last one, has done about its clients.
+    pub tickled: Option<Tickled>,
+}
+
+/// How a node lost an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// When it was last there, as far as known.
+    pub at: Option<Instant>,
+    /// Why, as far as known.
+    pub reason: Reason,
+}
+
+impl Left {
+    /// Nothing is known of it.
+    pub const UNKNOWN: Self = Self {
+        at: None,
+        reason: Reason::Unknown,
+    };
+}
+
+/// An address went from one node to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Move {
+    /// The node that had it.
+    pub from: u32,
+    /// The node that has it since.
+    pub to: u32,
+    /// When it came there, in milliseconds after 1970.
+    pub at: u64,
+    /// For how many milliseconds nobody had it.
+    pub away_ms: Option<u64>,
+    /// Why it left.
+    pub reason: Reason,
 }
 
 impl Table {
@@ -65,9 +105,16 @@ impl Table {
     }
 
     /// A node is gone from the group, and holds nothing any more.
-    pub fn gone(&mut self, node: u32, now: Instant) {
+    pub fn gone(&mut self, node: u32, left: Left, now: Instant) {
         for entry in self.0.values_mut() {
-            entry.release(node, now);
+            entry.release(node, left, now);
+        }
+    }
+
+    /// A node that was lost has been fenced.
+    pub fn fenced(&mut self, node: u32) {
+        for entry in self.0.values_mut() {
+            entry.explain(node, Reason::Lost, Reason::Fenced);
         }
     }
 
@@ -97,9 +144,22 @@ impl Entry {
             self.since = earlier.or(Some(since));
             self.previous = previous;
         } else {
+            if let Some(from) = self.holder.or(self.previous) {
+                let left = self.left.unwrap_or(Left::UNKNOWN);
+                let away = left.at.map(|at| now.duration_since(at).as_millis());
+                self.moved = Some(Move {
+                    from,
+                    to: node,
+                    at: since,
+                    away_ms: away.and_then(|away| u64::try_from(away).ok()),
+                    reason: left.reason,
+                });
+            }
+            self.tickled = None;
             self.previous = self.holder.or(self.previous);
             self.since = Some(since);
         }
+        self.left = None;
         self.holder = Some(node);
         self.changed = Some(now);
         self.retold = None;
@@ -107,8 +167,9 @@ impl Entry {
     }
 
     /// `node` does not hold the address any more. Nothing happens if it did not.
-    pub fn release(&mut self, node: u32, now: Instant) {
+    pub fn release(&mut self, node: u32, left: Left, now: Instant) {
         if self.holder == Some(node) {
+            self.left = Some(left);
             self.before = (self.since.take(), self.previous);
             self.previous = self.holder.take();
             self.changed = Some(now);
@@ -120,6 +181,29 @@ impl Entry {
     /// were there know.
     pub fn succeeds(&mut self, previous: Option<u32>) {
         self.previous = self.previous.or(previous);
+    }
+
+    /// More is known of why the address left `node`: not only `before`.
+    pub fn explain(&mut self, node: u32, before: Reason, reason: Reason) {
+        let previous = self.previous;
+        let left = self.left.as_mut().filter(|_| previous == Some(node));
+        let moved = self.moved.as_mut().filter(|moved| moved.from == node);
+        let told = match (left, moved) {
+            (Some(left), _) => &mut left.reason,
+            (None, Some(moved)) => &mut moved.reason,
+            (None, None) => return,
+        };
+        if *told == before {
+            *told = reason;
+        }
+    }
+
+    /// Another node knows of this move. The latest counts, and what was seen
+    /// here before what was only told.
+    pub fn told(&mut self, moved: Move) {
+        if self.moved.is_none_or(|own| own.at < moved.at) {
+            self.moved = Some(moved);
+        }
     }
 
     /// The holder has said something about its connections.
@@ -215,14 +299,14 @@ mod tests {
         let mut entry = Entry::default();
         entry.hold(1, 0, now);
         entry.update(Part::Change, &[connection(1), connection(2)], &[]);
-        entry.release(1, now);
+        entry.release(1, Left::UNKNOWN, now);
         entry.hold(2, 0, now);
         entry.update(Part::Change, &[connection(2), connection(3)], &[]);
         assert_eq!(entry.live(), [connection(2), connection(3)]);
         assert_eq!(entry.inherited(), [connection(1)]);
         assert_eq!(entry.clients_at(445), ["10.0.0.7".parse().unwrap()].into());
         assert!(entry.clients_at(2049).is_empty());
-        entry.release(2, now);
+        entry.release(2, Left::UNKNOWN, now);
         entry.hold(3, 0, now);
         assert_eq!(
             entry.inherited(),
@@ -237,11 +321,11 @@ mod tests {
         let mut entry = Entry::default();
         entry.hold(1, 10, now);
         entry.hold(2, 20, now);
-        entry.release(2, now);
+        entry.release(2, Left::UNKNOWN, now);
         assert_eq!((entry.since, entry.previous), (None, Some(2)));
         entry.hold(2, 30, now);
         assert_eq!((entry.since, entry.previous), (Some(20), Some(1)));
-        entry.release(2, now);
+        entry.release(2, Left::UNKNOWN, now);
         entry.hold(1, 40, now);
         assert_eq!((entry.since, entry.previous), (Some(40), Some(2)));
         let mut told = Entry::default();
@@ -251,19 +335,74 @@ mod tests {
     }
 
     #[test]
+    fn a_move_is_explained_before_and_after_it_ends() {
+        let now = Instant::now();
+        let left = |reason| Left {
+            at: Some(now),
+            reason,
+        };
+        let mut table = Table::default();
+        let vip = "10.0.0.100".parse().unwrap();
+        table.entry(vip).hold(1, 10, now);
+        assert_eq!(table.entry(vip).moved, None, "it came from nowhere");
+        table.gone(1, left(Reason::Lost), now);
+        table.fenced(1);
+        table
+            .entry(vip)
+            .hold(2, 20, now + Duration::from_millis(9300));
+        let expected = Move {
+            from: 1,
+            to: 2,
+            at: 20,
+            away_ms: Some(9300),
+            reason: Reason::Fenced,
+        };
+        assert_eq!(table.entry(vip).moved, Some(expected));
+
+        table.entry(vip).release(2, left(Reason::Unknown), now);
+        table
+            .entry(vip)
+            .hold(3, 30, now + Duration::from_millis(250));
+        table
+            .entry(vip)
+            .explain(2, Reason::Unknown, Reason::Standby);
+        table.fenced(2);
+        let moved = table.entry(vip).moved.unwrap();
+        assert_eq!(
+            (moved.reason, moved.away_ms),
+            (Reason::Standby, Some(250)),
+            "it was not lost"
+        );
+
+        table.entry(vip).hold(1, 40, now);
+        let moved = table.entry(vip).moved.unwrap();
+        let unknown = (3, 1, None, Reason::Unknown);
+        assert_eq!(
+            (moved.from, moved.to, moved.away_ms, moved.reason),
+            unknown,
+            "without a word"
+        );
+        table.entry(vip).told(expected);
+        assert_eq!(table.entry(vip).moved, Some(moved), "an older one");
+        let later = Move { at: 50, ..expected };
+        table.entry(vip).told(later);
+        assert_eq!(table.entry(vip).moved, Some(later));
+    }
+
+    #[test]
     fn earlier_connections_are_forgotten_after_a_while_and_only_with_a_new_holder() {
         let now = Instant::now();
         let vip = "10.0.0.100".parse().unwrap();
         let mut table = Table::default();
         table.entry(vip).hold(1, 0, now);
         table.entry(vip).update(Part::Only, &[connection(1)], &[]);
-        table.gone(1, now);
+        table.gone(1, Left::UNKNOWN, now);
         table.forget(now + INHERITED);
         assert_eq!(table.entry(vip).clients(), 1);
         table.entry(vip).hold(2, 0, now);
         table.forget(now + INHERITED);
         assert_eq!(table.entry(vip).clients(), 0);
-        table.gone(2, now);
+        table.gone(2, Left::UNKNOWN, now);
         table.forget(now + ABANDONED);
         assert!(table.get(vip).is_none());
     }

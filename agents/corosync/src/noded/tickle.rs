@@ -5,8 +5,10 @@
 //! follow closer; further apart than 500 ms, because a socket answers packets
 //! that do not fit it no more often. A packet that was sent before the client
 //! learnt where the address is now went to the old place, and the next round
-//! makes up for it.
+//! makes up for it. Clients that have answered ([`super::answers`]) are left in
+//! peace; the announcement is repeated for all others on the network.
 
+use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -22,6 +24,7 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 use storhaug_agents::announce::Announcer;
 
+use super::answers::Answers;
 use super::connection::Connection;
 use super::{here, packet};
 
@@ -31,6 +34,13 @@ const ROUNDS: [Duration; 3] = [
     Duration::from_millis(1100),
     Duration::from_millis(2200),
 ];
+
+/// How long answers are counted after the last round.
+const LAST: Duration = Duration::from_secs(1);
+
+/// How often answers are read while some are missing: often enough for a busy
+/// server's traffic, which arrives with them, not to push them out.
+const READ: Duration = Duration::from_millis(10);
 
 /// How many clients' packets are handed to the kernel with one call.
 const BATCH: usize = 128;
@@ -51,23 +61,38 @@ pub struct Round {
     pub took: Duration,
 }
 
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// A round was sent.
+    Sent(Round),
+    /// So many clients have answered until now; none if nobody listens.
+    Answered(Option<usize>),
+}
+
 /// Sends all rounds to `clients` of `vip`, which is up on `nic`, and reports
-/// each. Ends early when the address is not on this node any more, or when the
-/// other end of `cancelled` is dropped; the first round is reported in any case.
+/// each, and after each who has answered. Ends early when the address is not on
+/// this node any more, or when the other end of `cancelled` is dropped; the
+/// first round is reported in any case.
 pub fn rounds(
     vip: IpAddr,
     nic: &str,
     clients: &[Connection],
     cancelled: &Receiver<std::convert::Infallible>,
-    mut report: impl FnMut(anyhow::Result<Round>),
+    mut report: impl FnMut(anyhow::Result<Progress>),
 ) {
     let began = Instant::now();
     let announcer = Announcer::open(nic, vip);
+    let mut audience = Audience::new(vip, clients);
     for (number, start) in ROUNDS.into_iter().enumerate() {
         let pause = start.saturating_sub(began.elapsed());
         // Not before the first: somebody waits for what becomes of it.
-        if number > 0 && cancelled.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
-            return;
+        if number > 0 {
+            let ended = audience.listen(pause, cancelled);
+            report(Ok(Progress::Answered(audience.answered())));
+            if ended {
+                return;
+            }
         }
         // An announcement of an address that has left takes it from its new
         // owner.
@@ -86,25 +111,94 @@ pub fn rounds(
         if let Err(error) = announced {
             tracing::warn!("announcing {vip} on {nic}: {error:#}");
         }
-        report(send(vip, clients).map(|(packets, unsent)| Round {
-            number,
-            packets,
-            unsent,
-            took: round.elapsed(),
+        let silent: Vec<Connection> = audience.silent.iter().copied().collect();
+        let sent = send(vip, &silent, || audience.hear());
+        report(sent.map(|(packets, unsent)| {
+            Progress::Sent(Round {
+                number,
+                packets,
+                unsent,
+                took: round.elapsed(),
+            })
         }));
+    }
+    audience.listen(LAST, cancelled);
+    report(Ok(Progress::Answered(audience.answered())));
+}
+
+/// The clients, and which of them have not answered.
+struct Audience {
+    answers: Option<Answers>,
+    clients: usize,
+    silent: BTreeSet<Connection>,
+}
+
+impl Audience {
+    fn new(vip: IpAddr, clients: &[Connection]) -> Self {
+        // Without it every client is tickled in every round.
+        let answers = match Answers::open(vip) {
+            Ok(answers) => Some(answers),
+            Err(error) => {
+                tracing::warn!("listening for the answers of the clients of {vip}: {error:#}");
+                None
+            }
+        };
+        let silent: BTreeSet<_> = clients.iter().copied().collect();
+        Self {
+            answers,
+            clients: silent.len(),
+            silent,
+        }
+    }
+
+    /// Takes note of what has arrived.
+    fn hear(&mut self) {
+        if let Some(answers) = &self.answers {
+            answers.take(|connection| {
+                self.silent.remove(&connection);
+            });
+        }
+    }
+
+    /// Takes note of what arrives in this time; true if `cancelled` meanwhile.
+    fn listen(&mut self, time: Duration, cancelled: &Receiver<std::convert::Infallible>) -> bool {
+        let until = Instant::now() + time;
+        loop {
+            self.hear();
+            let left = until.saturating_duration_since(Instant::now());
+            let awaited = self.answers.is_some() && !self.silent.is_empty();
+            let pause = if awaited { left.min(READ) } else { left };
+            if cancelled.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
+                return true;
+            }
+            if pause == left {
+                self.hear();
+                return false;
+            }
+        }
+    }
+
+    /// How many have answered.
+    fn answered(&self) -> Option<usize> {
+        self.answers.as_ref()?;
+        Some(self.clients - self.silent.len())
     }
 }
 
-/// Sends every variant to every client once. Returns how many packets were
-/// sent, and how many were not.
-pub fn send(vip: IpAddr, clients: &[Connection]) -> anyhow::Result<(usize, usize)> {
+/// Sends every variant to every client once, and does something else `between`
+/// the batches. Returns how many packets were sent, and how many were not.
+pub fn send(
+    vip: IpAddr,
+    clients: &[Connection],
+    between: impl FnMut(),
+) -> anyhow::Result<(usize, usize)> {
     match vip {
         IpAddr::V4(vip) => {
             // Bound, so that a policy route from this address is followed.
             let fd = raw(AddressFamily::Inet)?;
             bind(fd.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(vip, 0)))
                 .with_context(|| format!("binding to {vip}"))?;
-            transmit(&fd, clients, |connection, numbers| {
+            transmit(&fd, clients, between, |connection, numbers| {
                 let client = ipv4(connection.client)?;
                 let from = (vip, connection.server_port);
                 let packet = packet::v4(from, (client, connection.client_port), numbers);
@@ -118,7 +212,7 @@ pub fn send(vip: IpAddr, clients: &[Connection]) -> anyhow::Result<(usize, usize
                 &SockaddrIn6::from(SocketAddrV6::new(vip, 0, 0, 0)),
             )
             .with_context(|| format!("binding to {vip}"))?;
-            transmit(&fd, clients, |connection, numbers| {
+            transmit(&fd, clients, between, |connection, numbers| {
                 let client = ipv6(connection.client)?;
                 let from = (vip, connection.server_port);
                 let packet = packet::v6(from, (client, connection.client_port), numbers);
@@ -161,11 +255,13 @@ fn raw(family: AddressFamily) -> anyhow::Result<OwnedFd> {
 fn transmit<const N: usize, A: SockaddrLike + Copy>(
     fd: &OwnedFd,
     clients: &[Connection],
+    mut between: impl FnMut(),
     build: impl Fn(&Connection, (u32, u32)) -> Option<([u8; N], A)>,
 ) -> anyhow::Result<(usize, usize)> {
     let (mut sent, mut unsent) = (0, 0);
     let mut headers = MultiHeaders::preallocate(BATCH * packet::VARIANTS.len(), None);
     for batch in clients.chunks(BATCH) {
+        between();
         let built: Vec<([u8; N], A)> = batch
             .iter()
             .flat_map(|client| packet::VARIANTS.map(|numbers| build(client, numbers)))

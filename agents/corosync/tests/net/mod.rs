@@ -248,7 +248,13 @@ impl Host {
             )
         };
         let states: String = nodes.iter().map(state).collect();
-        let cib = format!("<cib><configuration/><status>{states}</status></cib>");
+        self.record(&format!(
+            "<cib><configuration/><status>{states}</status></cib>"
+        ));
+    }
+
+    /// Pacemaker on this host has this CIB.
+    pub fn record(&self, cib: &str) {
         fs::write(self.directory.join("new.xml"), cib).unwrap();
         fs::rename(
             self.directory.join("new.xml"),
