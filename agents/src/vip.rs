@@ -155,8 +155,8 @@ impl Agent for Vip {
         shortdesc: "Virtual IPv4 or IPv6 address",
         longdesc: "Brings up an address, tells the neighbours, and has the clients of the address \
                    reconnect to this node at once. Notices when the address, its interface or \
-                   the carrier is gone, and, at depth 10, when another host answers for the \
-                   address. A stop removes the address wherever on the node it is, and no other: for \
+                   the carrier is gone, and, at depth 10, when a host outside of the cluster \
+                   answers for the address. A stop removes the address wherever on the node it is, and no other: for \
                    this it sets promote_secondaries on an interface where the address is the first \
                    of several in its network.",
         parameters: &[
@@ -292,8 +292,19 @@ impl Agent for Vip {
         if ctx.probe {
             return Ok(State::Running);
         }
-        if ctx.depth >= 10 {
-            self.alone(&mut network, &link, ctx)?;
+        if ctx.depth >= 10
+            && let Err(failure) = self.alone(&mut network, &link, ctx)
+        {
+            // A copy on another node of the cluster is that node's failure,
+            // which a monitor there reports.
+            let known = daemon(ctx).known(self.ip, ctx.deadline.earlier(ROUND));
+            let nodes = known.map(|known| known.also_on).unwrap_or_default();
+            let names: Vec<_> = nodes.iter().map(|node| node.name.as_str()).collect();
+            if names.is_empty() {
+                return Err(failure);
+            }
+            let warning = format!("{} is on {} as well", self.ip, names.join(", "));
+            ctx.log(Level::Warning, &warning);
         }
         if daemon(ctx)
             .hold(self.ip, ctx.deadline.earlier(HOLD))

@@ -88,7 +88,8 @@ pub struct Ctx<'a> {
     /// `OCF_CHECK_LEVEL`: the depth of a monitor or a validation, brought down
     /// to one that the agent declares.
     pub depth: u32,
-    /// Whether this monitor asks for the first time, and must have no effect.
+    /// Whether this monitor asks for the first time, or where the resource is
+    /// not to be (`role="Stopped"`), and must have no effect.
     pub probe: bool,
     /// Name of the resource, without the instance number of a clone.
     pub instance: &'a str,

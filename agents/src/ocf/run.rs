@@ -131,7 +131,9 @@ fn act<A: Agent>(action: &str, call: &Invocation, machine: Machine) -> Result<Co
         root: machine.root,
         deadline: Deadline::after(timeout - margin(timeout)),
         depth,
-        probe: action == "monitor" && meta("interval").is_none_or(|interval| interval == "0"),
+        probe: action == "monitor"
+            && (meta("interval").is_none_or(|interval| interval == "0")
+                || meta("role") == Some("Stopped")),
         instance: instance.split(':').next().unwrap_or(instance),
         node: meta("on_node"),
         environment: &call.environment,

@@ -214,6 +214,15 @@ impl Vip {
         self.call("monitor", &[("OCF_RESKEY_CRM_meta_interval", "10000")])
     }
 
+    /// A recurring monitor on a node where the address shall not be.
+    pub fn monitor_stopped(&self) -> Answer {
+        let interval = ("OCF_RESKEY_CRM_meta_interval", "30000");
+        self.call(
+            "monitor",
+            &[interval, ("OCF_RESKEY_CRM_meta_role", "Stopped")],
+        )
+    }
+
     /// A recurring monitor that also looks for another holder.
     pub fn deep_monitor(&self) -> Answer {
         let interval = ("OCF_RESKEY_CRM_meta_interval", "60000");

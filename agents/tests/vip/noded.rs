@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use storhaug_agents::daemon::{self, Answer, Line, Question, decode, read_line};
+use storhaug_agents::daemon::{self, Answer, Known, Line, Node, Question, decode, read_line};
 
-use crate::lan::{Lan, Vip, addresses, minute};
+use crate::lan::{Lan, Vip, addresses, minute, run};
 use crate::{FOUR, SIX};
 
 /// A daemon that takes notes.
@@ -37,6 +37,14 @@ impl Notes {
             Question::Hold { .. } => Answer::Held {},
             Question::Tickle { .. } => Answer::Tickled { clients: 7 },
             Question::Release { .. } => Answer::Released { sockets: 3 },
+            Question::Known { .. } => Answer::Known(Known {
+                clients: 0,
+                holder: None,
+                also_on: vec![Node {
+                    id: 2,
+                    name: "node2".into(),
+                }],
+            }),
             other => Answer::Refused {
                 reason: format!("{other:?}"),
             },
@@ -47,7 +55,8 @@ impl Notes {
         self.0.lock().unwrap().push((question.body, up));
         let version = daemon::VERSION;
         let answer = serde_json::to_string(&Line { version, body }).unwrap();
-        writeln!(stream, "{answer}").unwrap();
+        // A monitor waits no longer than it helps.
+        let _ = writeln!(stream, "{answer}");
     }
 
     /// What was asked since the last look, and whether the address was up.
@@ -130,4 +139,28 @@ fn a_daemon_that_hangs_holds_nobody_up() {
     // 5 + 0.05 + 5 seconds for the daemon, and plenty for a busy machine. The
     // timeout of one action is 20 seconds.
     assert!(began.elapsed() < Duration::from_secs(30), "{began:?}");
+}
+
+#[test]
+fn where_it_shall_not_be_a_monitor_sees_the_address_and_claims_nothing() {
+    let _lan = Lan::new();
+    let notes = Notes::listen(FOUR);
+    let vip = Vip::new(FOUR);
+    vip.monitor_stopped().not_running();
+    run("ip addr add 10.9.0.100/24 dev eth0");
+    vip.monitor_stopped().ok();
+    assert_eq!(notes.taken(), []);
+}
+
+#[test]
+fn a_copy_that_the_cluster_knows_of_is_not_the_holders_failure() {
+    let lan = Lan::new();
+    let notes = Notes::listen(FOUR);
+    let vip = Vip::new(FOUR);
+    vip.start().ok();
+    lan.at_peer(|| run("ip addr add 10.9.0.100/24 dev eth0"));
+    notes.taken();
+    let answer = vip.deep_monitor();
+    answer.ok();
+    assert!(answer.log.contains("on node2 as well"), "{}", answer.log);
 }
