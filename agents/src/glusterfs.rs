@@ -29,18 +29,17 @@ use crate::{
     child::{self, Answer},
     deadline::{Deadline, until},
     exec::Cmd,
+    mounts::{self, Mount},
     ocf::{
         Agent, Code, Ctx, Failure, Kind, Level, Metadata, Op, OrCode, Param, Params, Reload, State,
     },
 };
 
 mod connection;
-mod mounts;
 mod users;
 mod volume;
 
 use connection::Connection;
-use mounts::Mount;
 use users::users;
 use volume::Volume;
 

@@ -17,6 +17,7 @@ pub mod ganesha;
 pub mod ganesha_trigger;
 pub mod ganeshad;
 pub mod glusterfs;
+pub mod mounts;
 pub mod netlink;
 pub mod noded;
 pub mod ocf;

@@ -27,16 +27,19 @@ use crate::{
     child::{self, Answer},
     deadline::{Deadline, until},
     exec::Cmd,
+    mounts,
     ocf::{
         Agent, Code, Ctx, Failure, Kind, Level, Metadata, Op, OrCode, Param, Params, Reload, State,
     },
     systemd::Unit,
 };
 
+pub mod faults;
 mod negotiate;
 mod netbios;
-mod settings;
+pub mod settings;
 
+use faults::{Fault, Gravity, Place};
 use settings::Settings;
 
 /// Which daemon.
@@ -183,22 +186,23 @@ impl Agent for Samba {
         self.unit(ctx)?.installed(ctx)?;
         // The file is this node's own, so a mistake in it is not everybody's.
         let settings = self.settings(ctx).or_code(Code::ErrArgs)?;
-        let demand = |holds: bool, remedy: &str| {
-            let error = || anyhow!("{}: {remedy}", self.smb_conf.display());
-            if holds {
-                Ok(())
-            } else {
-                Err(error()).or_code(Code::ErrArgs)
-            }
-        };
-        demand(
-            settings.is_on("clustering"),
-            "write `clustering = yes` into [global], the daemons of all nodes share one set of databases",
-        )?;
-        demand(
-            self.daemon != Daemon::Nmbd || !settings.is_on("disable netbios"),
-            "write `disable netbios = no` into [global], or do without nmbd",
-        )
+        let faults = self.faults(ctx, &settings)?;
+        let (dangers, weaknesses) = faults
+            .into_iter()
+            .partition::<Vec<_>, _>(|fault| fault.gravity == Gravity::Danger);
+        for weakness in weaknesses {
+            let text = format!("{}: {}", self.smb_conf.display(), weakness.text);
+            ctx.log(Level::Warning, &text);
+        }
+        let mut reasons: Vec<_> = dangers.into_iter().map(|danger| danger.text).collect();
+        if self.daemon == Daemon::Nmbd && settings.is_on("disable netbios") {
+            reasons.push("write `disable netbios = no` into [global], or do without nmbd".into());
+        }
+        if reasons.is_empty() {
+            return Ok(());
+        }
+        let reasons = reasons.join("; ");
+        Err(anyhow!("{}: {reasons}", self.smb_conf.display())).or_code(Code::ErrArgs)
     }
 
     fn start(&self, ctx: &Ctx) -> Result<(), Failure> {
@@ -323,14 +327,23 @@ impl Samba {
             Ok(settings) => settings,
             Err(error) => return Some(format!("{error:#}")),
         };
-        if !settings.is_on("clustering") {
-            return Some(format!("{}: `clustering` is off", self.smb_conf.display()));
+        let faults = self.faults(ctx, &settings);
+        let danger = faults.map(|faults| {
+            let mut faults = faults.into_iter();
+            faults.find(|fault| fault.gravity == Gravity::Danger)
+        });
+        match danger {
+            Ok(Some(danger)) => {
+                return Some(format!("{}: {}", self.smb_conf.display(), danger.text));
+            }
+            Ok(None) => {}
+            Err(error) => return Some(format!("{error:#}")),
         }
         if self.daemon != Daemon::Smbd {
             return None;
         }
-        settings.directories().find_map(|(share, path)| {
-            let name = CString::new(path.as_os_str().as_bytes()).ok()?;
+        settings.shares().find_map(|share| {
+            let name = CString::new(share.path.as_os_str().as_bytes()).ok()?;
             let deadline = ctx.deadline.earlier(LOOK);
             let reason = match child::call(deadline, || stat(name.as_c_str()).map(drop)) {
                 Ok(Answer::Done) => return None,
@@ -338,19 +351,36 @@ impl Samba {
                 Ok(Answer::Hung) => "hangs".to_owned(),
                 Err(error) => format!("{error:#}"),
             };
-            Some(format!("share [{share}]: {}: {reason}", path.display()))
+            let path = share.path.display();
+            Some(format!("share [{}]: {path}: {reason}", share.name))
         })
     }
 
     fn settings(&self, ctx: &Ctx) -> anyhow::Result<Settings> {
         let testparm = Cmd::new("testparm")
-            .args(["-s", "--suppress-prompt"])
+            .args(["-s", "-v", "--suppress-prompt"])
             .arg(&self.smb_conf);
         let output = ctx.runner.run(&testparm, ctx.deadline.earlier(READ));
         let text = output
             .and_then(|output| output.checked())
             .with_context(|| format!("reading {}", self.smb_conf.display()))?;
         Ok(Settings::parse(&text))
+    }
+
+    /// What is wrong with the settings, as far as it matters to this daemon:
+    /// shares are smbd's.
+    fn faults(&self, ctx: &Ctx, settings: &Settings) -> anyhow::Result<Vec<Fault>> {
+        let mounts = mounts::read(&ctx.path("/proc/self/mountinfo"))?;
+        let name = ctx.path("/proc/sys/kernel/hostname");
+        let node =
+            fs::read_to_string(&name).with_context(|| format!("reading {}", name.display()))?;
+        let place = Place {
+            node: node.trim_end(),
+            mounts: &mounts,
+        };
+        let mut faults = faults::faults(settings, place);
+        faults.retain(|fault| fault.share.is_none() || self.daemon == Daemon::Smbd);
+        Ok(faults)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 
 use anyhow::Context;
 
-use super::mounts::Mount;
+use crate::mounts::Mount;
 use crate::ocf::Ctx;
 
 /// The connection between a FUSE mount and its server.

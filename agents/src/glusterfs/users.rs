@@ -10,7 +10,7 @@ use std::{
 
 use nix::unistd::{Pid, getpid};
 
-use super::mounts::{self, Mount, is_within};
+use crate::mounts::{self, Mount, is_within};
 
 /// The processes, but this one, that have a file, a directory, their root or a
 /// mapping in `mount`. A process that ends meanwhile is not one of them.

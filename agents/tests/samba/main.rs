@@ -14,6 +14,7 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     os::{
+        fd::AsRawFd,
         linux::net::SocketAddrExt,
         unix::{
             fs::PermissionsExt,
@@ -54,6 +55,8 @@ struct Machine {
 struct Seen {
     code: i32,
     reason: String,
+    /// All of its standard error.
+    said: String,
 }
 
 /// Runs a test on a machine of its own.
@@ -143,6 +146,7 @@ impl Machine {
         Seen {
             code: output.status.code().unwrap(),
             reason: reason.unwrap_or_default().to_owned(),
+            said: stderr,
         }
     }
 
@@ -206,7 +210,7 @@ fn talk_nonsense(mut stream: TcpStream) {
 
 const PUBLISHED: &str = "attrd_updater -n storhaug-smb -U 1";
 const WITHDRAWN: &str = "attrd_updater -n storhaug-smb -D";
-const TESTPARM: &str = "testparm -s --suppress-prompt /etc/samba/smb.conf";
+const TESTPARM: &str = "testparm -s -v --suppress-prompt /etc/samba/smb.conf";
 
 fn job(verb: &str) -> String {
     format!(
@@ -335,6 +339,53 @@ fn a_start_that_fails_says_why() {
         machine.write("unit", DOWN);
         let seen = machine.call("start", PATIENCE, &[("OCF_RESKEY_daemon", "nmbd")]);
         assert_eq!(seen.code, 5, "no unit for nmbd: {seen:?}");
+    });
+}
+
+/// Nobody serves the file system that the share is on: whoever looked at it
+/// would not come back.
+#[test]
+fn a_configuration_that_endangers_files_is_refused_without_a_look_at_them() {
+    alone(|machine| {
+        let mut fuse = fs::File::options();
+        let fuse = fuse.read(true).write(true).open("/dev/fuse").unwrap();
+        let data = format!(
+            "fd={},rootmode=40000,user_id=0,group_id=0",
+            fuse.as_raw_fd()
+        );
+        fs::create_dir("/run/share").unwrap();
+        mount(
+            Some("localhost:/share"),
+            "/run/share",
+            Some("fuse.glusterfs"),
+            MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+            Some(data.as_str()),
+        )
+        .unwrap();
+        let conf = "[global]\n\tclustering = Yes\n\tprivate dir = /run/share/private\n\
+            \tserver multi channel support = Yes\n[a]\n\tpath = /run/share\n";
+        machine.write("conf", conf);
+        let depth = [("OCF_CHECK_LEVEL", "10")];
+        let checked = machine.call("validate-all", PATIENCE, &depth);
+        assert_eq!(checked.code, 2);
+        let private = "/etc/samba/smb.conf: `private dir = /run/share/private` is on \
+            localhost:/share (fuse.glusterfs), and has to be on this node's own disk: leave it out";
+        let share = "[a] is on localhost:/share (fuse.glusterfs): nodes do not see each other's \
+            locks there: add `fileid` to its `vfs objects`";
+        assert_eq!(checked.reason, format!("{private}; {share}"));
+        assert_eq!(machine.start().reason, checked.reason);
+
+        let fits = conf.replace("\tprivate dir = /run/share/private\n", "");
+        machine.write("conf", &(fits + "\tvfs objects = fileid\n"));
+        let checked = machine.call("validate-all", PATIENCE, &depth);
+        assert_eq!(checked.code, 0, "{checked:?}");
+        assert_eq!(checked.reason, "");
+        assert!(
+            checked
+                .said
+                .contains("write `server multi channel support = no`"),
+            "{checked:?}"
+        );
     });
 }
 
