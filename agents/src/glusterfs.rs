@@ -90,8 +90,13 @@ pub const OPTIONS: Param = Param {
     default: None,
     shortdesc: "Mount options",
     longdesc: "Mount options, separated by commas, as in fstab; see mount.glusterfs(8). For instance \
-        acl,backup-volfile-servers=server2:server3.",
+        acl,backup-volfile-servers=server2:server3. Unless they say otherwise, nothing is \
+        remembered of names and sizes: attribute-timeout=0,entry-timeout=0.",
 };
+
+/// For a second the kernel believes what it knew of a file's size, and of
+/// which names there are, whatever another node wrote meanwhile under a lock.
+const COHERENT: [&str; 2] = ["attribute-timeout", "entry-timeout"];
 
 /// Whether a volume that is stopped is started.
 pub const MANAGE_VOLUME: Param = Param {
@@ -443,11 +448,9 @@ impl GlusterFs {
     }
 
     fn mount(&self, ctx: &Ctx) -> anyhow::Result<()> {
-        let mut cmd = Cmd::new("mount").args(["-t", "glusterfs"]);
-        if let Some(options) = &self.options {
-            cmd = cmd.args(["-o", options]);
-        }
-        let cmd = cmd
+        let cmd = Cmd::new("mount")
+            .args(["-t", "glusterfs", "-o"])
+            .arg(self.mount_options())
             .arg(format!("{}:/{}", self.server, self.volume))
             .arg(&self.directory);
         let deadline = ctx.deadline.before(ctx.deadline.left() / 4);
@@ -460,6 +463,25 @@ impl GlusterFs {
                 Err(_) => Ok(None),
             }
         })
+    }
+
+    /// The administrator's options, and [`COHERENT`] where they say nothing.
+    fn mount_options(&self) -> String {
+        let given = self.options.as_deref().unwrap_or_default();
+        let given: Vec<_> = given
+            .split(',')
+            .filter(|option| !option.is_empty())
+            .collect();
+        let missing = COHERENT
+            .iter()
+            .filter(|name| {
+                !given
+                    .iter()
+                    .any(|option| option.split('=').next() == Some(name))
+            })
+            .map(|name| format!("{name}=0"));
+        let given = given.iter().map(|option| (*option).to_owned());
+        given.chain(missing).collect::<Vec<_>>().join(",")
     }
 
     /// Cuts the mount from its server: every call into it ends with an error.

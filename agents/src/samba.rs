@@ -97,6 +97,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// CTDB.
 const READ: Duration = Duration::from_secs(10);
 
+/// For how long a monitor tries again to read the configuration.
+const RECOVERY: Duration = Duration::from_secs(20);
+
 /// What a monitor that gets no answer leaves of its time for asking systemd
 /// why, and for telling Pacemaker.
 const REST: Duration = Duration::from_secs(3);
@@ -323,7 +326,17 @@ impl Samba {
 
     /// What is wrong though the daemon serves: a restart would not help.
     fn complaint(&self, ctx: &Ctx) -> Option<String> {
-        let settings = match self.settings(ctx) {
+        // What is in the registry cannot be read while CTDB recovers.
+        let by = ctx.deadline.before(ctx.deadline.left() / 2);
+        let by = by.earlier(RECOVERY);
+        let settings = until(by, Duration::from_secs(1), "its settings", || {
+            match self.settings(ctx) {
+                Ok(settings) => Ok(Some(settings)),
+                Err(error) if by.expired() => Err(error),
+                Err(_) => Ok(None),
+            }
+        });
+        let settings = match settings {
             Ok(settings) => settings,
             Err(error) => return Some(format!("{error:#}")),
         };

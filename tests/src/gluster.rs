@@ -14,6 +14,8 @@ pub const VOLUMES: &[&str] = &["ctdb", "state", "share"];
 
 /// More copies than this cost time and prove nothing.
 const COPIES: usize = 3;
+/// What has nodes read what others have written over already.
+const CACHES: [&str; 2] = ["performance.quick-read", "performance.stat-prefetch"];
 const PEERS: Duration = Duration::from_secs(60);
 
 /// Makes one trusted pool of the nodes, with all volumes on the first three.
@@ -42,6 +44,9 @@ pub fn create(nodes: &[Machine]) -> Result<()> {
         // warns about.
         create.push("force");
         gluster(first, &create)?;
+        for cache in CACHES {
+            gluster(first, &["volume", "set", volume, cache, "off"])?;
+        }
         gluster(first, &["volume", "start", volume])?;
     }
     Ok(())

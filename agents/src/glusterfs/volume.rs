@@ -12,6 +12,10 @@ use crate::{exec::Cmd, ocf::Ctx};
 /// for a lock of another node for instance.
 const ANSWER: Duration = Duration::from_secs(15);
 
+/// Options of a volume by which a client remembers for a second what it has
+/// read, whatever another one wrote meanwhile under a lock. On by default.
+const CACHES: [&str; 2] = ["performance.quick-read", "performance.stat-prefetch"];
+
 /// A volume, as asked for at a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Volume<'a> {
@@ -33,6 +37,8 @@ struct Info {
     quorum: usize,
     /// Whether there is something to heal from.
     redundant: bool,
+    /// Which of [`CACHES`] are on.
+    caches: Vec<&'static str>,
 }
 
 impl Volume<'_> {
@@ -53,8 +59,8 @@ impl Volume<'_> {
         }
     }
 
-    /// What keeps the volume from being as redundant as it should be; none
-    /// where all is well.
+    /// What keeps the volume from being as redundant as it should be, and all of
+    /// its clients from seeing the same; none where all is well.
     ///
     /// # Errors
     /// The servers do not answer.
@@ -66,6 +72,7 @@ impl Volume<'_> {
             let heal = self.ask(ctx, &["volume", "heal", self.name, "info", "summary"])?;
             complaints.extend(backlog(&heal)?);
         }
+        complaints.extend(info.incoherence(self.name));
         Ok((!complaints.is_empty()).then(|| complaints.join("; ")))
     }
 
@@ -154,6 +161,21 @@ impl Info {
             set,
             quorum,
             redundant: set > 1,
+            caches: caches(volume),
+        })
+    }
+
+    /// Says which caches are on, and how to turn them off.
+    fn incoherence(&self, name: &str) -> Option<String> {
+        let caches = self.caches.join(" and ");
+        let set = |cache| format!("{cache} off");
+        let remedy: Vec<_> = self.caches.iter().map(set).collect();
+        (!caches.is_empty()).then(|| {
+            format!(
+                "with {caches} a node may read what another has written over already: gluster \
+                 volume set {name} {}",
+                remedy.join(" ")
+            )
         })
     }
 
@@ -180,6 +202,22 @@ impl Info {
             offline.join(", ")
         ))
     }
+}
+
+/// The caches that no option of the volume turns off.
+fn caches(volume: Node) -> Vec<&'static str> {
+    let mut caches = CACHES.to_vec();
+    let options = volume
+        .descendants()
+        .filter(|node| node.has_tag_name("option"));
+    for option in options {
+        let off = child(option, "value")
+            .is_some_and(|value| matches!(value.trim(), "off" | "no" | "false" | "disable" | "0"));
+        if let (true, Some(name)) = (off, child(option, "name")) {
+            caches.retain(|cache| *cache != name.trim());
+        }
+    }
+    caches
 }
 
 /// `host:path` of the bricks that are online. A host that is down is not in
@@ -267,6 +305,36 @@ mod tests {
         assert_eq!(
             said(1, 2, &[(1, 1)]).unwrap(),
             "1 of 2 bricks offline, too many to write: n2:/b"
+        );
+    }
+
+    #[test]
+    fn caches_that_nodes_do_not_share() {
+        let said = |options: &str| {
+            let text = info(3, 3).replace(
+                "</bricks>",
+                &format!("</bricks><options>{options}</options>"),
+            );
+            Info::parse(&text).unwrap().incoherence("share")
+        };
+        let option = |name: &str, value: &str| {
+            format!("<option><name>performance.{name}</name><value>{value}</value></option>")
+        };
+        assert_eq!(
+            said(&option("write-behind", "off")).unwrap(),
+            "with performance.quick-read and performance.stat-prefetch a node may read what another \
+             has written over already: gluster volume set share performance.quick-read off \
+             performance.stat-prefetch off"
+        );
+        let one = option("quick-read", "off") + &option("stat-prefetch", "on");
+        assert!(
+            said(&one)
+                .unwrap()
+                .ends_with("set share performance.stat-prefetch off")
+        );
+        assert_eq!(
+            said(&(option("quick-read", "off") + &option("stat-prefetch", "disable"))),
+            None
         );
     }
 

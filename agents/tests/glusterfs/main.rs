@@ -279,13 +279,14 @@ fn a_start_mounts_and_a_stop_unmounts() {
         fs::set_permissions(helper, fs::Permissions::from_mode(0o755)).unwrap();
         fs::remove_dir(&place.share).unwrap();
 
-        let mut start = place.command("start", PATIENCE, &[("OCF_RESKEY_options", "acl")]);
+        let options = [("OCF_RESKEY_options", "acl,entry-timeout=1")];
+        let mut start = place.command("start", PATIENCE, &options);
         let mut start = Process(start.spawn().unwrap());
         let asked = fs::read_to_string(&line).unwrap();
         let share = place.share.display();
         assert_eq!(
             asked.trim_end(),
-            format!("localhost:/vol {share} -o rw,acl")
+            format!("localhost:/vol {share} -o rw,acl,entry-timeout=1,attribute-timeout=0")
         );
         let mode = fs::metadata(&place.share).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o755);

@@ -438,7 +438,11 @@ fn a_limping_smbd_is_degraded() {
             "testparm",
             "#!/bin/sh\necho 'no closing bracket' >&2\nexit 1\n",
         );
-        let seen = machine.monitor("10");
+        let more = [
+            ("OCF_RESKEY_CRM_meta_interval", "10000"),
+            ("OCF_CHECK_LEVEL", "10"),
+        ];
+        let seen = machine.call("monitor", Duration::from_secs(8), &more);
         assert_eq!(seen.code, 190);
         assert!(seen.reason.contains("no closing bracket"), "{seen:?}");
         assert!(!machine.asked().contains(&WITHDRAWN.to_owned()));
