@@ -208,6 +208,27 @@ fn a_failing_winbindd_leaves_everything_else_alone() {
 }
 
 #[test]
+fn a_copy_of_an_address_is_stopped_and_the_address_stays() {
+    let mut simulation = Simulation::started(&simulator::cluster(3, 3));
+    let holders = simulation.holders();
+    let (vip, holder) = holders.first_key_value().unwrap();
+    for node in ["node1", "node2", "node3"] {
+        if node == holder {
+            continue;
+        }
+        // As after `crm_resource --refresh`.
+        let found = format!("{vip}_monitor_0@{node}=0");
+        let done = simulation.transition(&["--op-inject", &found]);
+        let stopped: Vec<_> = vips(&done)
+            .into_iter()
+            .map(|action| (action.task.as_str(), action.node.as_str()))
+            .collect();
+        assert_eq!(stopped, [("stop", node)], "{done:#?}");
+        assert_eq!(simulation.holders(), holders);
+    }
+}
+
+#[test]
 fn a_failing_noded_leaves_addresses_alone() {
     let mut simulation = Simulation::started(&cluster(3, 3));
     let done = simulation.transition(&["--op-inject", "noded_monitor_10000@node1=7"]);

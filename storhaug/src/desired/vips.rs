@@ -69,7 +69,12 @@ fn primitive(cluster: &Cluster, vip: &Vip) -> Element {
         // put them would leave the load uneven for good. Pacemaker places
         // those that are at home first, for their score there, and then the
         // others on what is emptiest; a priority would spoil that.
-        let own = [("resource-stickiness", "0".to_owned())];
+        // Where a copy of an address is found, it is removed there, and the
+        // address itself left alone.
+        let own = [
+            ("resource-stickiness", "0".to_owned()),
+            ("multiple-active", "stop_unexpected".to_owned()),
+        ];
         meta.children.extend(pairs("", &id, &own).children);
     }
     if cluster.placement == Placement::Balanced {
