@@ -6,7 +6,7 @@
 //! behind, and a mount that is to go away but hangs is cut from its server.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ffi::CString,
     fs,
     os::unix::{ffi::OsStrExt, fs::DirBuilderExt},
@@ -28,7 +28,7 @@ use nix::{
 use crate::{
     child::{self, Answer},
     deadline::{Deadline, until},
-    exec::Cmd,
+    exec::{Cmd, Runner},
     mounts::{self, Mount},
     ocf::{
         Agent, Code, Ctx, Failure, Kind, Level, Metadata, Op, OrCode, Param, Params, Reload, State,
@@ -128,6 +128,31 @@ const RETRY: Duration = Duration::from_secs(20);
 
 /// How long a mount may stay busy though no process is seen to use it.
 const UNSEEN: Duration = Duration::from_secs(2);
+
+/// What keeps a volume from being as redundant as it should be, asked of
+/// `server` by the `gluster` command; none where all is well.
+///
+/// # Errors
+/// There is no such command here, or the servers do not answer.
+pub fn redundancy(
+    runner: &dyn Runner,
+    deadline: Deadline,
+    server: &str,
+    volume: &str,
+) -> anyhow::Result<Option<String>> {
+    let ctx = Ctx {
+        runner,
+        root: Path::new("/"),
+        deadline,
+        depth: 10,
+        probe: false,
+        instance: volume,
+        node: None,
+        environment: &BTreeMap::new(),
+    };
+    let name = volume;
+    Volume { name, server }.redundancy(&ctx)
+}
 
 /// The agent.
 #[derive(Debug)]

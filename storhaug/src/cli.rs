@@ -11,16 +11,22 @@ use clap::{Parser, Subcommand, ValueEnum};
 use storhaug_agents::deadline::Deadline;
 use storhaug_agents::exec::{Cmd, Host, Output, Runner};
 
+use crate::apply::{Adopt, Outcome};
+use crate::cleanup::{self, Whose};
+use crate::config::edit::{NewVip, Sources};
 use crate::config::{self, ConfigErrors, Loaded, Places};
-use crate::machine::{Machine, facts};
+use crate::drain::{self, Manner};
+use crate::loss;
+use crate::machine::{Machine, applied, facts};
 use crate::pacemaker;
 use crate::plan::{self, Plan};
 use crate::preflight;
 use crate::progress::Progress;
-use crate::setup::{self, Adopt, Outcome};
+use crate::setup;
 use crate::show::{self, Outlook};
 use crate::status::{self, Verdict};
 use crate::teardown;
+use crate::vips::{self, Change};
 
 /// One storhaug.conf becomes a highly available SMB cluster.
 #[derive(Debug, Parser)]
@@ -59,6 +65,10 @@ enum Verb {
         /// How to write it; xml is the cluster configuration (CIB) it leads to.
         #[arg(short, long, value_enum, default_value_t = PlanFormat::Text)]
         output: PlanFormat,
+        /// Foretell instead what would become of addresses and services if this
+        /// node were lost now; repeated, if all of these were lost at once.
+        #[arg(long, value_name = "NODE")]
+        lose: Vec<String>,
     },
     /// Show how the cluster is.
     Status {
@@ -66,6 +76,30 @@ enum Verb {
         #[arg(short, long, value_enum, default_value_t = StatusFormat::Text)]
         output: StatusFormat,
     },
+    /// Have a node serve nothing, for maintenance: its addresses leave one by
+    /// one, then its services stop.
+    Drain {
+        /// Its name.
+        node: String,
+        /// Wait until its services have stopped.
+        #[arg(long)]
+        wait: bool,
+        /// Even if it costs quorum, redundancy, or the last node that serves.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Have a drained node serve again.
+    Undrain {
+        /// Its name.
+        node: String,
+    },
+    /// Add virtual addresses, take them away, show them.
+    #[command(subcommand)]
+    Vip(VipVerb),
+    /// Have Pacemaker forget the failures of storhaug's resources, and try again.
+    Cleanup,
+    /// The same for every resource of the cluster, also those of others.
+    CleanupAll,
     /// Take everything of storhaug out of the cluster, then the cluster; data
     /// stays.
     Teardown {
@@ -78,6 +112,43 @@ enum Verb {
         /// Show every key there is, in Markdown.
         #[arg(long)]
         reference: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum VipVerb {
+    /// Add an address.
+    Add {
+        /// The address, alone or with the length of its network's prefix.
+        address: String,
+        /// Its resource's name, instead of `vip-` and the address.
+        #[arg(long)]
+        name: Option<String>,
+        /// The interface, instead of the one found by route.
+        #[arg(long)]
+        nic: Option<String>,
+        /// The node where it is at home.
+        #[arg(long, value_name = "NODE")]
+        prefer: Option<String>,
+    },
+    /// Take an address away.
+    #[command(visible_alias = "delete")]
+    Remove {
+        /// The address, or its name.
+        vip: String,
+    },
+    /// Give an address another home, and have it go there.
+    Move {
+        /// The address, or its name.
+        vip: String,
+        /// The node.
+        node: String,
+    },
+    /// Show the addresses and who holds them.
+    List {
+        /// How to write it.
+        #[arg(short, long, value_enum, default_value_t = StatusFormat::Text)]
+        output: StatusFormat,
     },
 }
 
@@ -152,14 +223,23 @@ fn run(cli: &Cli, colour: bool) -> anyhow::Result<Exit> {
     match &cli.verb {
         Verb::Setup { adopt } => {
             let adopt = if *adopt { Adopt::Yes } else { Adopt::No };
-            let outcome = setup::run(machine, &load(cli)?, adopt, &mut progress)?;
-            tell(match outcome {
-                Outcome::Done => "done\n",
-                Outcome::NothingToDo => "nothing to do\n",
+            ended(setup::run(
+                machine,
+                &load(cli, machine)?,
+                adopt,
+                &mut progress,
+            )?)
+        }
+        Verb::Plan { output, lose } if !lose.is_empty() => {
+            let loss = loss::foretell(machine, lose)?;
+            tell(&match output {
+                PlanFormat::Text => show::loss_text(&loss),
+                PlanFormat::Json => format!("{:#}\n", show::loss_json(&loss)),
+                PlanFormat::Xml => bail!("--lose is written as text or as json"),
             })?;
             Ok(Exit::Ok)
         }
-        Verb::Plan { output } => plan(machine, &load(cli)?, *output),
+        Verb::Plan { output, .. } => plan(machine, &load(cli, machine)?, *output),
         Verb::Status { output } => {
             let status = status::look(machine)?;
             tell(&match output {
@@ -172,37 +252,106 @@ fn run(cli: &Cli, colour: bool) -> anyhow::Result<Exit> {
                 Verdict::Down => Exit::Down,
             })
         }
+        Verb::Drain { node, wait, force } => {
+            preflight::root()?;
+            let (wait, force) = (*wait, *force);
+            let manner = Manner { wait, force };
+            ended(drain::drain(machine, node, manner, &mut progress)?)
+        }
+        Verb::Undrain { node } => {
+            preflight::root()?;
+            ended(drain::undrain(machine, node, &mut progress)?)
+        }
+        Verb::Vip(verb) => vip(cli, machine, verb, &mut progress),
+        Verb::Cleanup => clean(machine, Whose::Ours, &mut progress),
+        Verb::CleanupAll => clean(machine, Whose::Everybodys, &mut progress),
         Verb::Teardown { yes } => {
             if !yes {
                 confirm()?;
             }
             // There may be none any more, or none that can be read.
-            let configured = load(cli).ok().map(|loaded| loaded.cluster.name);
-            tell(
-                match teardown::run(machine, configured.as_deref(), &mut progress)? {
-                    Outcome::Done => "done\n",
-                    Outcome::NothingToDo => "nothing to do\n",
-                },
-            )?;
-            Ok(Exit::Ok)
+            let configured = load(cli, machine).ok().map(|loaded| loaded.cluster.name);
+            let configured = configured.as_deref();
+            ended(teardown::run(machine, configured, &mut progress)?)
         }
         Verb::Config { reference: true } => {
             tell(&config::reference())?;
             Ok(Exit::Ok)
         }
         Verb::Config { reference: false } => {
-            tell(&config::canonical(&load(cli)?.cluster))?;
+            tell(&config::canonical(&load(cli, machine)?.cluster))?;
             Ok(Exit::Ok)
         }
     }
 }
 
-fn load(cli: &Cli) -> anyhow::Result<Loaded> {
+/// The configuration as it is written here; on a machine without a file, as the
+/// cluster keeps it.
+fn sources(cli: &Cli, machine: Machine<'_>) -> anyhow::Result<Sources> {
     let places = match &cli.config {
         Some(file) => Places::File(file.clone()),
-        None => Places::System(PathBuf::from("/")),
+        None => Places::System(machine.root.to_owned()),
     };
-    Ok(config::load(&places)?)
+    if places.are_empty() {
+        let live = machine.look().ok();
+        let applied = live.and_then(|live| live.cib).as_ref().and_then(applied);
+        if let Some(cluster) = applied {
+            return Ok(Sources::applied(&cluster));
+        }
+    }
+    Ok(Sources::find(&places)?)
+}
+
+fn load(cli: &Cli, machine: Machine<'_>) -> anyhow::Result<Loaded> {
+    Ok(sources(cli, machine)?.load()?)
+}
+
+fn vip(
+    cli: &Cli,
+    machine: Machine<'_>,
+    verb: &VipVerb,
+    progress: &mut Progress,
+) -> anyhow::Result<Exit> {
+    let change = match verb {
+        VipVerb::Add {
+            address,
+            name,
+            nic,
+            prefer,
+        } => Change::Add(NewVip {
+            address: address.clone(),
+            name: name.clone(),
+            nic: nic.clone(),
+            prefer: prefer.clone(),
+        }),
+        VipVerb::Remove { vip } => Change::Remove(vip.clone()),
+        VipVerb::Move { vip, node } => Change::Move(vip.clone(), node.clone()),
+        VipVerb::List { output } => {
+            let status = status::look(machine)?;
+            tell(&match output {
+                StatusFormat::Text => show::vips_text(&status),
+                StatusFormat::Json => format!("{:#}\n", show::vips_json(&status)),
+            })?;
+            return Ok(Exit::Ok);
+        }
+    };
+    preflight::root()?;
+    let (host, sources) = (preflight::host_name()?, sources(cli, machine)?);
+    ended(vips::change(machine, &host, &change, &sources, progress)?)
+}
+
+fn clean(machine: Machine<'_>, whose: Whose, progress: &mut Progress) -> anyhow::Result<Exit> {
+    preflight::root()?;
+    ended(cleanup::run(machine, whose, progress)?)
+}
+
+/// Says what a change came to.
+fn ended(outcome: Outcome) -> anyhow::Result<Exit> {
+    tell(match outcome {
+        Outcome::Done => "done\n",
+        Outcome::NothingToDo => "nothing to do\n",
+    })?;
+    Ok(Exit::Ok)
 }
 
 fn plan(machine: Machine<'_>, loaded: &Loaded, output: PlanFormat) -> anyhow::Result<Exit> {
@@ -210,7 +359,7 @@ fn plan(machine: Machine<'_>, loaded: &Loaded, output: PlanFormat) -> anyhow::Re
     if let Some(corosync) = &live.corosync {
         loaded.check_name(&corosync.name)?;
     }
-    let (facts, mut doubts) = facts(loaded, &live);
+    let (facts, mut doubts) = facts(&loaded.cluster, &live);
     if let Err(error) = preflight::check_networks(loaded, &preflight::host_name()?) {
         doubts.push(format!("{error:#}"));
     }

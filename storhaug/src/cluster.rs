@@ -199,6 +199,12 @@ impl Cluster {
         self.nodes.iter().filter(|node| node.storage)
     }
 
+    /// The volumes that services need.
+    pub fn volumes(&self) -> BTreeSet<&str> {
+        let smb = self.smb.iter().flat_map(|smb| &smb.volumes);
+        smb.map(String::as_str).collect()
+    }
+
     /// The services the cluster offers.
     pub fn services(&self) -> BTreeSet<Service> {
         self.smb.iter().map(|_| Service::Smb).collect()

@@ -58,6 +58,15 @@ impl Totem {
         }
     }
 
+    /// What a cluster with these timeouts is to have. Only what an earlier choice
+    /// of `fast` has set is taken back: others are the administrator's own.
+    pub fn wanted(self, failover: Failover) -> Totem {
+        match failover {
+            Failover::Default if self != Totem::of(Failover::Fast) => self,
+            chosen => Totem::of(chosen),
+        }
+    }
+
     /// How long after a node's silent death the others have agreed on it.
     pub fn detection(&self, nodes: usize) -> Duration {
         self.token(nodes) + self.consensus(nodes)
@@ -167,6 +176,18 @@ quorum {
         assert!(!corosync.example);
         let example = WRITTEN_BY_PCS.replace("10.77.0.11", "127.0.0.1");
         assert!(Corosync::parse(&example).example);
+    }
+
+    #[test]
+    fn timeouts_of_others_stay() {
+        let fast = Totem::of(Failover::Fast);
+        let own = Totem {
+            token: Some(10_000),
+            ..Totem::default()
+        };
+        assert_eq!(own.wanted(Failover::Default), own);
+        assert_eq!(own.wanted(Failover::Fast), fast);
+        assert_eq!(fast.wanted(Failover::Default), Totem::default());
     }
 
     /// The figures of corosync.conf(5), and those measured on three nodes.

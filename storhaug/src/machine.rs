@@ -1,6 +1,7 @@
 //! This machine, as the verbs see it: the programs it runs, its files, and
 //! what both say about the cluster.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use storhaug_agents::exec::Runner;
 
 use crate::cluster::Cluster;
-use crate::config::{self, Loaded};
+use crate::config;
 use crate::corosync::Corosync;
 use crate::desired::{CONFIGURATION, Facts};
 use crate::pacemaker;
@@ -81,8 +82,7 @@ impl Machine<'_> {
 
 /// What the desired configuration depends on beside the cluster, and what is
 /// uncertain about it on this machine.
-pub fn facts(loaded: &Loaded, live: &Live) -> (Facts, Vec<String>) {
-    let cluster = &loaded.cluster;
+pub fn facts(cluster: &Cluster, live: &Live) -> (Facts, Vec<String>) {
     let known = live.cib.as_ref().map(plan::slots).unwrap_or_default();
     let mut doubts = Vec::new();
     let in_use: Vec<String> = known
@@ -100,8 +100,10 @@ pub fn facts(loaded: &Loaded, live: &Live) -> (Facts, Vec<String>) {
         });
     let facts = Facts {
         slots: slots(&known, &addresses.collect::<Vec<_>>()),
+        homes: live.cib.as_ref().map(plan::homes).unwrap_or_default(),
+        joining: BTreeSet::new(),
         canonical: config::canonical(cluster),
-        fingerprint: loaded.fingerprint.clone(),
+        fingerprint: config::fingerprint(cluster),
     };
     (facts, doubts)
 }

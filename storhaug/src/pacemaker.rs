@@ -98,6 +98,25 @@ pub fn push(runner: &dyn Runner, before: &Element, after: &Element) -> anyhow::R
     }
 }
 
+/// How often a push is tried again when somebody else was faster.
+const PUSHES: usize = 10;
+
+/// Changes the configuration by what `to` makes of it.
+///
+/// # Errors
+/// The cluster does not take it, or somebody else keeps changing it.
+pub fn change(runner: &dyn Runner, to: impl Fn(&Element) -> Element) -> anyhow::Result<()> {
+    for _ in 0..PUSHES {
+        let mut before = query(runner)?;
+        before.children.retain(|section| section.name != "status");
+        let after = to(&before);
+        if after == before || push(runner, &before, &after)? == Push::Done {
+            return Ok(());
+        }
+    }
+    bail!("somebody else keeps changing the cluster's configuration; run it again")
+}
+
 /// The difference in Pacemaker's own format, with both versions: `admin_epoch`
 /// and `epoch`, which count changes of the configuration. `num_updates` counts
 /// changes of the status too, each result of a monitor, and is left out:
@@ -163,4 +182,27 @@ pub fn foretell(runner: &dyn Runner, cib: &Element) -> anyhow::Result<Vec<Foreto
         })
     });
     Ok(actions.collect())
+}
+
+/// The CIB after some nodes were lost, before anything is done about it.
+///
+/// # Errors
+/// `crm_simulate` is not installed, or does not understand it.
+pub fn without_nodes(
+    runner: &dyn Runner,
+    cib: &Element,
+    nodes: &[String],
+) -> anyhow::Result<Element> {
+    // In two calls with what follows: crm_simulate 3.0 does one or the other.
+    let after = tempfile::NamedTempFile::new().context("making a temporary file")?;
+    let mut cmd = Cmd::new("crm_simulate")
+        .args(["--xml-pipe", "--output-as=xml", "--save-output"])
+        .arg(after.path());
+    for node in nodes {
+        cmd = cmd.args(["--node-fail", node]);
+    }
+    let output = runner.run(&cmd.stdin(cib.to_string()), Deadline::after(PATIENCE))?;
+    output.checked().context("foretelling the loss")?;
+    let text = std::fs::read_to_string(after.path()).context("reading what would be left")?;
+    Element::parse(&text)
 }

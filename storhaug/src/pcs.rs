@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use storhaug_agents::exec::Cmd;
 
-use crate::cluster::{Cluster, Failover};
+use crate::cluster::{Cluster, Failover, Node};
 use crate::config::Secret;
 use crate::corosync::Totem;
 
@@ -18,12 +18,12 @@ pub const PATIENCE: Duration = Duration::from_secs(300);
 /// The user whose password opens pcsd.
 const USER: &str = "hacluster";
 
-/// Makes this node known to the pcsd of every node. The password goes in by
+/// Makes this node known to the pcsd of each of `nodes`. The password goes in by
 /// standard input: arguments and environment can be read by others.
-pub fn host_auth(cluster: &Cluster, password: &Secret) -> Cmd {
+pub fn host_auth(nodes: &[Node], password: &Secret) -> Cmd {
     Cmd::new("pcs")
         .args(["host", "auth"])
-        .args(members(cluster))
+        .args(members(nodes))
         .args(["-u", USER, "--request-timeout=120"])
         .stdin(format!("{}\n", password.expose()))
 }
@@ -33,7 +33,7 @@ pub fn host_auth(cluster: &Cluster, password: &Secret) -> Cmd {
 pub fn setup(cluster: &Cluster, retry: Retry) -> Cmd {
     let mut cmd = Cmd::new("pcs")
         .args(["cluster", "setup", &cluster.name])
-        .args(members(cluster));
+        .args(members(&cluster.nodes));
     if cluster.failover != Failover::Default {
         cmd = cmd.arg("totem").args(totem(Totem::of(cluster.failover)));
     }
@@ -94,9 +94,9 @@ pub fn destroy() -> Cmd {
 
 /// The nodes with their addresses, as `host auth` and `cluster setup` take
 /// them.
-fn members(cluster: &Cluster) -> Vec<String> {
+fn members(nodes: &[Node]) -> Vec<String> {
     let mut words = Vec::new();
-    for node in &cluster.nodes {
+    for node in nodes {
         words.push(node.name.clone());
         words.extend(node.address.iter().map(|address| format!("addr={address}")));
     }

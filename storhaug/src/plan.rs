@@ -97,7 +97,7 @@ impl Plan {
     /// something foreign that ours would collide with.
     pub fn make(cluster: &Cluster, facts: &Facts, live: &Live) -> anyhow::Result<Plan> {
         if let Some(corosync) = &live.corosync {
-            same_cluster(cluster, corosync)?;
+            same_cluster(cluster, corosync, &facts.joining)?;
         }
         let mut before = match &live.cib {
             Some(cib) => cib.clone(),
@@ -132,11 +132,10 @@ impl Plan {
         if !changes.is_empty() {
             next_epoch(&mut after);
         }
-        let wanted = Totem::of(cluster.failover);
-        let found = live
-            .corosync
-            .as_ref()
-            .map_or(wanted, |corosync| corosync.totem);
+        let (found, wanted) = match &live.corosync {
+            Some(corosync) => (corosync.totem, corosync.totem.wanted(cluster.failover)),
+            None => (Totem::of(cluster.failover), Totem::of(cluster.failover)),
+        };
         Ok(Plan {
             cluster: cluster.name.clone(),
             nodes: cluster.nodes.iter().map(|node| node.name.clone()).collect(),
@@ -278,6 +277,29 @@ pub fn slots(cib: &Element) -> Vec<String> {
     slots.map(str::to_owned).collect()
 }
 
+/// The nodes at which addresses are at home, by the addresses' names.
+pub fn homes(cib: &Element) -> BTreeMap<String, String> {
+    let constraints = section(cib, "constraints").map_or(&[][..], |section| &section.children);
+    let mut best: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
+    for (vip, node, score) in constraints.iter().filter_map(desired::home) {
+        let known = best.entry(vip).or_insert((score, node));
+        if known.0 < score {
+            *known = (score, node);
+        }
+    }
+    let homes = best.into_iter();
+    homes
+        .map(|(vip, (_, node))| (vip.to_owned(), node.to_owned()))
+        .collect()
+}
+
+/// The names of the nodes that Pacemaker has met.
+pub fn met(cib: &Element) -> BTreeSet<String> {
+    let nodes = section(cib, "nodes").map_or(&[][..], |section| &section.children);
+    let names = nodes.iter().filter_map(|node| node.get("uname"));
+    names.map(str::to_owned).collect()
+}
+
 /// A section of the configuration.
 fn section<'a>(cib: &'a Element, name: &str) -> Option<&'a Element> {
     cib.at(&["configuration", name])
@@ -306,7 +328,11 @@ fn owned(cib: &Element) -> BTreeSet<String> {
 }
 
 /// That of `corosync` is the cluster that is asked for.
-fn same_cluster(cluster: &Cluster, corosync: &Corosync) -> anyhow::Result<()> {
+fn same_cluster(
+    cluster: &Cluster,
+    corosync: &Corosync,
+    joining: &BTreeSet<String>,
+) -> anyhow::Result<()> {
     if corosync.name != cluster.name {
         bail!(
             "this node is a member of the cluster `{}`, and the configuration is for `{}`; \
@@ -321,7 +347,8 @@ fn same_cluster(cluster: &Cluster, corosync: &Corosync) -> anyhow::Result<()> {
         .iter()
         .map(|node| node.name.as_str())
         .collect();
-    if let Some(node) = asked.difference(&there).next() {
+    let mut added = asked.difference(&there);
+    if let Some(node) = added.find(|node| !joining.contains(**node)) {
         bail!(
             "{node} is in the configuration and not in the cluster `{}`; add it with \
              `pcs host auth {node} -u hacluster` and `pcs cluster node add {node} --start --enable`",
@@ -572,7 +599,7 @@ fn tag(cib: &mut Element, items: &[Item]) {
 }
 
 /// The version of a CIB that was changed once.
-fn next_epoch(cib: &mut Element) {
+pub(crate) fn next_epoch(cib: &mut Element) {
     let epoch = cib
         .get("epoch")
         .and_then(|epoch| epoch.parse::<u64>().ok())

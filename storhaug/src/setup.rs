@@ -5,58 +5,21 @@
 //! to do calls neither pcs nor changes the CIB.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use storhaug_agents::deadline::{Deadline, until};
 
-use crate::agreement;
+use crate::apply::{Adopt, Apply, EVERY, JOINING, Outcome, Rehearsed, WITHOUT_FENCING};
 use crate::cluster::{Cluster, Fencing};
-use crate::config::{Loaded, Secret};
+use crate::config::Loaded;
 use crate::corosync::{self, Corosync};
-use crate::desired::{self, Kind};
 use crate::machine::{Machine, facts};
-use crate::pacemaker::{self, Push};
+use crate::pacemaker;
 use crate::pcs::{self, Retry};
 use crate::plan::{self, Plan};
 use crate::preflight;
 use crate::progress::Progress;
-use crate::rehearsal::{self, Power};
-use crate::state::State;
-
-/// How often the cluster is looked at while it is waited for. A look costs
-/// about 20 ms.
-const EVERY: Duration = Duration::from_millis(500);
-
-/// How long the members may take to find each other.
-const JOINING: Duration = Duration::from_secs(180);
-
-/// How long the resources may take altogether.
-const SETTLING: Duration = Duration::from_secs(600);
-
-/// After so long without anything going on, what does not run will not run.
-const QUIET: Duration = Duration::from_secs(30);
-
-/// How often a push is tried again when somebody else was faster.
-const PUSHES: usize = 10;
-
-/// Whether resources of others may be in the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Adopt {
-    /// The administrator said so.
-    Yes,
-    /// Nobody said so.
-    No,
-}
-
-/// What a setup came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Everything was as it should be.
-    NothingToDo,
-    /// It is now.
-    Done,
-}
 
 /// Makes the cluster what `loaded` says.
 ///
@@ -74,9 +37,8 @@ pub fn run(
     }
     let host = preflight::host_name()?;
     preflight::check_networks(loaded, &host)?;
-    let password = loaded.password()?;
     preflight::check(&loaded.cluster, machine.root, &host)?;
-    apply(machine, loaded, &password, adopt, progress)
+    apply(machine, loaded, adopt, progress)
 }
 
 /// What [`run`] does once the machine has been found fit.
@@ -86,7 +48,6 @@ pub fn run(
 pub fn apply(
     machine: Machine<'_>,
     loaded: &Loaded,
-    password: &Secret,
     adopt: Adopt,
     progress: &mut Progress,
 ) -> anyhow::Result<Outcome> {
@@ -95,9 +56,11 @@ pub fn apply(
     let corosync = Corosync::read(machine.root)?;
     let setup = Setup {
         machine,
-        loaded,
         cluster,
-        adopt,
+        apply: Apply {
+            adopt,
+            ..Apply::new(machine, cluster)
+        },
     };
     let mut changed = false;
     match &corosync {
@@ -107,24 +70,30 @@ pub fn apply(
                 cib: None,
             };
             // Refuses another cluster before anything is done to it.
-            let (facts, _) = facts(loaded, &live);
+            let (facts, _) = facts(&loaded.cluster, &live);
             Plan::make(cluster, &facts, &live)?;
             changed |= setup.resume(progress)?;
         }
         None => {
-            setup.rehearse(progress)?;
+            setup.apply.rehearse(progress)?;
             progress.begin("making this node known to the others");
-            setup.pcs(&pcs::host_auth(cluster, password))?;
+            setup
+                .apply
+                .pcs(&pcs::host_auth(&cluster.nodes, &loaded.password()?))?;
             setup.create(progress)?;
             changed = true;
         }
     }
     changed |= setup.join(progress)?;
     // Before anything else is changed: this refuses the cluster of others.
-    let (pushed, leaving) = setup.push(progress, corosync.is_none())?;
+    let rehearsed = match corosync {
+        None => Rehearsed::Yes,
+        Some(_) => Rehearsed::No,
+    };
+    let (pushed, leaving) = setup.apply.push(progress, rehearsed)?;
     changed |= pushed;
     changed |= setup.retune(progress)?;
-    setup.settle(&leaving, progress)?;
+    setup.apply.settle(&leaving, progress)?;
     if cluster.fencing == Fencing::Refused {
         progress.warn(WITHOUT_FENCING);
     }
@@ -135,26 +104,13 @@ pub fn apply(
     })
 }
 
-/// What is repeated to who goes without fencing.
-pub const WITHOUT_FENCING: &str =
-    "there is no fencing: a node that is cut off may go on writing, and data may be lost";
-
 struct Setup<'a> {
     machine: Machine<'a>,
-    loaded: &'a Loaded,
     cluster: &'a Cluster,
-    adopt: Adopt,
+    apply: Apply<'a>,
 }
 
 impl Setup<'_> {
-    fn pcs(&self, cmd: &storhaug_agents::exec::Cmd) -> anyhow::Result<()> {
-        let output = self
-            .machine
-            .runner
-            .run(cmd, Deadline::after(pcs::PATIENCE))?;
-        output.checked().map(drop)
-    }
-
     /// Makes and starts the cluster. A mark on this machine says, to a later
     /// run, since when a call may have left something half made; it stays
     /// until the members have met.
@@ -179,13 +135,13 @@ impl Setup<'_> {
             "making the cluster {} of {names}",
             self.cluster.name
         ));
-        let Err(error) = self.pcs(&pcs::setup(self.cluster, Retry::No)) else {
+        let Err(error) = self.apply.pcs(&pcs::setup(self.cluster, Retry::No)) else {
             return Ok(());
         };
         progress.warn(&format!("{error:#}"));
         progress.begin("trying once more");
         let retry = self.retry();
-        let result = self.pcs(&pcs::setup(self.cluster, retry));
+        let result = self.apply.pcs(&pcs::setup(self.cluster, retry));
         if result.is_err() && retry == Retry::No {
             self.unmark()?;
         }
@@ -254,8 +210,8 @@ impl Setup<'_> {
 
     fn start(&self) -> anyhow::Result<()> {
         // In this order, because a cluster that runs is not started again.
-        self.pcs(&pcs::enable())?;
-        self.pcs(&pcs::start())
+        self.apply.pcs(&pcs::enable())?;
+        self.apply.pcs(&pcs::start())
     }
 
     /// Waits until the members have found each other. In a cluster that has
@@ -314,139 +270,16 @@ impl Setup<'_> {
 
     /// Gives Corosync the timeouts that the configuration asks for.
     fn retune(&self, progress: &mut Progress) -> anyhow::Result<bool> {
-        let wanted = corosync::Totem::of(self.cluster.failover);
-        match Corosync::read(self.machine.root)? {
-            Some(corosync) if corosync.totem != wanted => {
+        let corosync = Corosync::read(self.machine.root)?;
+        let found = corosync.map(|corosync| corosync.totem);
+        let wanted = found.map(|found| found.wanted(self.cluster.failover));
+        match wanted.filter(|_| found != wanted) {
+            Some(wanted) => {
                 progress.begin("changing Corosync's timeouts");
-                self.pcs(&pcs::retune(wanted))?;
+                self.apply.pcs(&pcs::retune(wanted))?;
                 Ok(true)
             }
-            _ => Ok(false),
+            None => Ok(false),
         }
-    }
-
-    /// Asks every fence agent for the state of its node.
-    fn rehearse(&self, progress: &mut Progress) -> anyhow::Result<()> {
-        for device in desired::devices(self.cluster) {
-            progress.waiting(&format!(
-                "asking {} about {}",
-                device.agent,
-                device.victims.join(", ")
-            ));
-            for (node, power) in rehearsal::power(self.machine.runner, &device)? {
-                if power == Power::Off {
-                    progress.warn(&format!("{} says that {node} is off", device.agent));
-                }
-            }
-        }
-        if self.cluster.fencing != Fencing::Refused {
-            progress.done("fencing answers for every node");
-        }
-        Ok(())
-    }
-
-    /// Pushes the difference, as one change. Whether there was one, and the
-    /// resources that go with it.
-    fn push(
-        &self,
-        progress: &mut Progress,
-        mut rehearsed: bool,
-    ) -> anyhow::Result<(bool, Vec<String>)> {
-        for _ in 0..PUSHES {
-            let live = self.machine.look()?;
-            let (facts, _) = facts(self.loaded, &live);
-            if let Some(cib) = &live.cib {
-                self.alone(cib)?;
-            }
-            let plan = Plan::make(self.cluster, &facts, &live)?;
-            if plan.changes.is_empty() {
-                return Ok((false, Vec::new()));
-            }
-            if plan.touches_fencing() && !rehearsed {
-                self.rehearse(progress)?;
-                rehearsed = true;
-            }
-            pacemaker::verify(self.machine.runner, &plan.after)?;
-            match pacemaker::push(self.machine.runner, &plan.before, &plan.after)? {
-                Push::Done => {
-                    let count = plan.changes.len();
-                    let s = if count == 1 { "" } else { "s" };
-                    progress.done(&format!(
-                        "{count} change{s} to the cluster's configuration made"
-                    ));
-                    return Ok((true, plan.leaving()));
-                }
-                Push::Outdated => {
-                    progress.waiting("the cluster was changed meanwhile, comparing again")
-                }
-            }
-        }
-        bail!("somebody else keeps changing the cluster's configuration; run setup again")
-    }
-
-    /// Refuses a cluster that serves something else, unless told to adopt it.
-    fn alone(&self, cib: &crate::xml::Element) -> anyhow::Result<()> {
-        let foreign = plan::foreign(cib);
-        if self.adopt == Adopt::No && !plan::is_ours(cib) && !foreign.is_empty() {
-            bail!(
-                "the cluster `{}` already runs {}; look at `storhaug plan`, which shows the \
-                 properties that would hold for these too, and run `storhaug setup --adopt`",
-                self.cluster.name,
-                foreign.join(", ")
-            );
-        }
-        Ok(())
-    }
-
-    /// Waits until everything runs where it should, and what was taken out has
-    /// stopped.
-    fn settle(&self, leaving: &[String], progress: &mut Progress) -> anyhow::Result<()> {
-        let wanted = desired::wanted(self.cluster);
-        let deadline = Deadline::after(SETTLING);
-        let mut before = State::default();
-        let mut changed = Instant::now();
-        until(deadline, EVERY, "the cluster's services", || {
-            let state = pacemaker::state(self.machine.runner)?;
-            let missing = agreement::missing(&wanted, &state);
-            let staying: Vec<&str> = leaving
-                .iter()
-                .map(String::as_str)
-                .filter(|gone| state.active(gone))
-                .collect();
-            if missing.is_empty() && staying.is_empty() {
-                return Ok(Some(()));
-            }
-            if state.busy() || state != before {
-                changed = Instant::now();
-            }
-            if changed.elapsed() > QUIET {
-                let mut words: Vec<String> =
-                    missing.iter().map(agreement::Missing::in_words).collect();
-                words.extend(staying.iter().map(|gone| format!("{gone} has not stopped")));
-                bail!(
-                    "not everything runs:\n  {}\n`storhaug status` says more",
-                    words.join("\n  ")
-                );
-            }
-            let first = missing
-                .iter()
-                .find(|m| m.kind != Kind::Address)
-                .or(missing.first());
-            progress.waiting(&match (first, staying.first()) {
-                (Some(missing), _) if missing.nodes.is_empty() => {
-                    format!("waiting for {}", missing.resource)
-                }
-                (Some(missing), _) => {
-                    format!(
-                        "waiting for {} on {}",
-                        missing.resource,
-                        missing.nodes.join(", ")
-                    )
-                }
-                (None, gone) => format!("waiting until {} has stopped", gone.unwrap_or(&"all")),
-            });
-            before = state;
-            Ok(None)
-        })
     }
 }

@@ -8,7 +8,8 @@ use serde_json::{Value as Json, json};
 use storhaug_agents::daemon::{Moved, Reason, Vip};
 
 use crate::corosync::Totem;
-use crate::desired::Kind;
+use crate::desired::{Kind, Wanted};
+use crate::loss::Loss;
 use crate::pacemaker::Foretold;
 use crate::plan::{Action, Plan};
 use crate::status::{Clients, Status};
@@ -112,12 +113,7 @@ fn write_plan(f: &mut String, plan: &Plan, outlook: &Outlook) -> std::fmt::Resul
         Some(foretold) => {
             writeln!(f, "Pacemaker would at once:")?;
             for step in foretold {
-                write!(f, "  {} {}", step.action, step.what)?;
-                match (&step.from, &step.to) {
-                    (Some(from), Some(to)) if from != to => writeln!(f, ": {from} → {to}")?,
-                    (Some(node), _) | (None, Some(node)) => writeln!(f, " on {node}")?,
-                    (None, None) => writeln!(f)?,
-                }
+                write_step(f, step)?;
             }
             Ok(())
         }
@@ -143,12 +139,7 @@ pub fn plan_json(plan: &Plan, outlook: &Outlook) -> Json {
             })
         })
         .collect();
-    let foretold = outlook.foretold.as_ref().map(|steps| {
-        let steps = steps.iter().map(|step| {
-            json!({"action": step.action, "what": step.what, "from": step.from, "to": step.to})
-        });
-        steps.collect::<Vec<_>>()
-    });
+    let foretold = outlook.foretold.as_deref().map(steps);
     let nodes = plan.nodes.len();
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let (now, then) = plan.totem;
@@ -178,6 +169,132 @@ pub fn plan_json(plan: &Plan, outlook: &Outlook) -> Json {
         "doubts": outlook.doubts,
         "empty": plan.is_empty(),
     })
+}
+
+/// A loss for people.
+pub fn loss_text(loss: &Loss) -> String {
+    let mut text = String::new();
+    let _ = write_loss(&mut text, loss);
+    text
+}
+
+fn write_loss(f: &mut String, loss: &Loss) -> std::fmt::Result {
+    writeln!(f, "without {}:", loss.nodes.join(", "))?;
+    let quorum = match loss.quorum() {
+        true => "quorum stays",
+        false => "NO QUORUM, everything stops",
+    };
+    writeln!(f, "  {quorum}: {} left, {} needed", loss.left, loss.needed)?;
+    for fate in loss.felt() {
+        let place = |node: &Option<String>| node.clone().unwrap_or_else(|| "nowhere".into());
+        write!(
+            f,
+            "  {:20} {} → {}",
+            fate.name,
+            place(&fate.from),
+            place(&fate.to)
+        )?;
+        match fate.clients {
+            Some(1) => writeln!(f, "  1 client has to reconnect")?,
+            Some(clients) => writeln!(f, "  {clients} clients have to reconnect")?,
+            None => writeln!(f)?,
+        }
+    }
+    let stay: Vec<&str> = loss
+        .addresses
+        .iter()
+        .filter(|fate| fate.from == fate.to)
+        .map(|fate| fate.name.as_str())
+        .collect();
+    if !stay.is_empty() {
+        writeln!(f, "  where they are: {}", stay.join(", "))?;
+    }
+    let addresses: Vec<&str> = loss
+        .addresses
+        .iter()
+        .map(|fate| fate.name.as_str())
+        .collect();
+    let others = loss.foretold.iter();
+    let others: Vec<&Foretold> = others
+        .filter(|step| !addresses.contains(&step.what.as_str()))
+        .collect();
+    if !others.is_empty() {
+        writeln!(f, "Pacemaker would also at once:")?;
+    }
+    for step in others {
+        write_step(f, step)?;
+    }
+    Ok(())
+}
+
+fn write_step(f: &mut String, step: &Foretold) -> std::fmt::Result {
+    write!(f, "  {} {}", step.action, step.what)?;
+    match (&step.from, &step.to) {
+        (Some(from), Some(to)) if from != to => writeln!(f, ": {from} → {to}"),
+        (Some(node), _) | (None, Some(node)) => writeln!(f, " on {node}"),
+        (None, None) => writeln!(f),
+    }
+}
+
+/// A loss for programs.
+pub fn loss_json(loss: &Loss) -> Json {
+    let addresses = loss.addresses.iter().map(|fate| {
+        json!({"name": fate.name, "from": fate.from, "to": fate.to, "clients": fate.clients})
+    });
+    json!({
+        "schema": SCHEMA,
+        "lost": loss.nodes,
+        "quorum": loss.quorum(),
+        "left": loss.left,
+        "needed": loss.needed,
+        "addresses": addresses.collect::<Vec<_>>(),
+        "foretold": steps(&loss.foretold),
+    })
+}
+
+fn steps(foretold: &[Foretold]) -> Vec<Json> {
+    let steps = foretold.iter().map(
+        |step| json!({"action": step.action, "what": step.what, "from": step.from, "to": step.to}),
+    );
+    steps.collect()
+}
+
+/// The addresses for people.
+pub fn vips_text(status: &Status) -> String {
+    let mut text = String::new();
+    for wanted in addresses(status) {
+        let address = status.addresses.get(&wanted.resource);
+        let address = address.map(ToString::to_string).unwrap_or_default();
+        let holders = status.state.running(&wanted.resource);
+        let holder = holders.first().unwrap_or(&"nowhere");
+        let _ = writeln!(text, "{:24} {address:24} {holder}", wanted.resource);
+    }
+    text
+}
+
+/// The addresses for programs.
+pub fn vips_json(status: &Status) -> Json {
+    json!({"schema": SCHEMA, "addresses": vips(status)})
+}
+
+fn addresses(status: &Status) -> impl Iterator<Item = &Wanted> {
+    let wanted = status.wanted.iter();
+    wanted.filter(|wanted| wanted.kind == Kind::Address)
+}
+
+fn vips(status: &Status) -> Vec<Json> {
+    let shown = addresses(status).map(|address| {
+        let mut shown = json!({
+            "name": address.resource,
+            "address": status.addresses.get(&address.resource),
+            "holder": status.state.running(&address.resource).first(),
+        });
+        if let Some((_, vip)) = known(status, &address.resource) {
+            add_vip(&mut shown, vip);
+        }
+        shown
+    });
+    shown.collect()
 }
 
 /// A state for people.
@@ -379,19 +496,6 @@ pub fn status_json(status: &Status) -> Json {
             })
         })
         .collect();
-    let addresses: Vec<Json> = of(Kind::Address)
-        .map(|address| {
-            let mut shown = json!({
-                "name": address.resource,
-                "address": status.addresses.get(&address.resource),
-                "holder": state.running(&address.resource).first(),
-            });
-            if let Some((_, vip)) = known(status, &address.resource) {
-                add_vip(&mut shown, vip);
-            }
-            shown
-        })
-        .collect();
     let devices: Vec<Json> = of(Kind::Fencing)
         .map(|device| json!({"name": device.resource, "running": state.running(&device.resource).first()}))
         .collect();
@@ -422,7 +526,7 @@ pub fn status_json(status: &Status) -> Json {
         "quorum": state.quorum,
         "nodes": nodes,
         "services": services,
-        "addresses": addresses,
+        "addresses": vips(status),
         "fencing": {"enabled": state.fencing, "devices": devices},
         "failures": failures,
         "notes": notes,

@@ -9,12 +9,13 @@ use storhaug_agents::daemon::{self, Daemon};
 use storhaug_agents::deadline::Deadline;
 
 use crate::agreement::{self, Missing};
+use crate::apply::WITHOUT_FENCING;
 use crate::corosync::Corosync;
 use crate::desired::{self, Kind, Wanted};
 use crate::machine::{Machine, applied};
 use crate::pacemaker;
 use crate::plan;
-use crate::setup::WITHOUT_FENCING;
+use crate::preflight;
 use crate::state::{DEGRADED, Failure, State};
 use crate::xml::Element;
 
@@ -113,7 +114,13 @@ pub fn look(machine: Machine<'_>) -> anyhow::Result<Status> {
     let (state, cib) = match (state, pacemaker::query(machine.runner)) {
         (Ok(state), Ok(cib)) => (state, cib),
         _ => {
-            let note = Note::new("the cluster does not run here", "pcs cluster start --all");
+            let note = match preflight::root() {
+                Ok(()) => Note::new("the cluster does not run here", "pcs cluster start --all"),
+                Err(_) => Note::new(
+                    "Pacemaker answers only root and the group haclient, if it runs here",
+                    "sudo storhaug status",
+                ),
+            };
             return Ok(down(&corosync.name, note));
         }
     };
@@ -218,7 +225,7 @@ fn judge(cluster: String, state: State, cib: &Element) -> Status {
         } else if node.standby {
             notes.push(Note::new(
                 format!("{name} is in standby"),
-                format!("pcs node unstandby {name}"),
+                format!("storhaug undrain {name}"),
             ));
         } else if node.maintenance {
             notes.push(Note::new(

@@ -7,14 +7,14 @@ use anyhow::{Context, bail};
 use storhaug_agents::deadline::{Deadline, until};
 use storhaug_agents::exec::Cmd;
 
+use crate::apply::Outcome;
 use crate::corosync::Corosync;
 use crate::machine::Machine;
-use crate::pacemaker::{self, Push};
+use crate::pacemaker;
 use crate::pcs;
 use crate::plan;
 use crate::preflight;
 use crate::progress::Progress;
-use crate::setup::Outcome;
 use crate::xml::Element;
 
 /// How often the cluster is looked at while it is waited for.
@@ -25,9 +25,6 @@ const STOPPING: Duration = Duration::from_secs(300);
 
 /// How long a cluster that did not run may take to answer.
 const STARTING: Duration = Duration::from_secs(120);
-
-/// How often a push is tried again when somebody else was faster.
-const PUSHES: usize = 10;
 
 /// Takes everything of ours away. A cluster in which there is nothing of ours
 /// is taken apart only where it is called `configured`: what is left of a
@@ -101,12 +98,12 @@ pub fn apply(
     }
     if !ours.is_empty() {
         progress.begin("stopping addresses and services");
-        change(machine, plan::all_stopped)?;
+        pacemaker::change(machine.runner, plan::all_stopped)?;
         let devices = fencing(&cib);
         let stopping: Vec<&String> = ours.iter().filter(|id| !devices.contains(*id)).collect();
         wait_gone(machine, &stopping, progress)?;
     }
-    change(machine, plan::without_ours)?;
+    pacemaker::change(machine.runner, plan::without_ours)?;
     wait_gone(machine, &ours.iter().collect::<Vec<_>>(), progress)?;
     progress.done("nothing of storhaug is left in the cluster");
     let others = plan::foreign(&pacemaker::query(machine.runner)?);
@@ -133,17 +130,6 @@ fn fencing(cib: &Element) -> Vec<String> {
         .into_iter()
         .filter(|r| r.get("class") == Some("stonith"));
     devices.map(|device| device.id().to_owned()).collect()
-}
-
-fn change(machine: Machine<'_>, to: impl Fn(&Element) -> Element) -> anyhow::Result<()> {
-    for _ in 0..PUSHES {
-        let mut before = pacemaker::query(machine.runner)?;
-        before.children.retain(|section| section.name != "status");
-        if pacemaker::push(machine.runner, &before, &to(&before))? == Push::Done {
-            return Ok(());
-        }
-    }
-    bail!("somebody else keeps changing the cluster's configuration; run teardown again")
 }
 
 fn wait_gone(

@@ -66,13 +66,26 @@ impl Volume<'_> {
     /// The servers do not answer.
     pub fn complaint(&self, ctx: &Ctx) -> anyhow::Result<Option<String>> {
         let info = self.info(ctx)?;
+        let mut complaints: Vec<_> = self.weakness(ctx, &info)?.into_iter().collect();
+        complaints.extend(info.incoherence(self.name));
+        Ok((!complaints.is_empty()).then(|| complaints.join("; ")))
+    }
+
+    /// What keeps the volume from being as redundant as it should be.
+    ///
+    /// # Errors
+    /// The servers do not answer.
+    pub fn redundancy(&self, ctx: &Ctx) -> anyhow::Result<Option<String>> {
+        self.weakness(ctx, &self.info(ctx)?)
+    }
+
+    fn weakness(&self, ctx: &Ctx, info: &Info) -> anyhow::Result<Option<String>> {
         let status = self.ask(ctx, &["volume", "status", self.name])?;
         let mut complaints: Vec<_> = info.offline(&online(&status)?).into_iter().collect();
         if info.redundant {
             let heal = self.ask(ctx, &["volume", "heal", self.name, "info", "summary"])?;
             complaints.extend(backlog(&heal)?);
         }
-        complaints.extend(info.incoherence(self.name));
         Ok((!complaints.is_empty()).then(|| complaints.join("; ")))
     }
 

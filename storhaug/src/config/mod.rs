@@ -8,6 +8,7 @@
 mod canonical;
 mod check;
 mod draft;
+pub mod edit;
 mod error;
 mod keys;
 mod names;
@@ -39,6 +40,16 @@ pub enum Places {
     System(PathBuf),
     /// This file and nothing else (`--config`).
     File(PathBuf),
+}
+
+impl Places {
+    /// Whether there is no file at all where files would be looked for.
+    pub fn are_empty(&self) -> bool {
+        match self {
+            Places::System(root) => places::none(root),
+            Places::File(_) => false,
+        }
+    }
 }
 
 /// A configuration that was read.
@@ -142,9 +153,13 @@ impl Loaded {
 
 /// Reads and checks the configuration found in `places`.
 pub fn load(places: &Places) -> Result<Loaded, ConfigErrors> {
-    let files = places::find(places).map_err(ConfigErrors::all)?;
+    read(&places::find(places).map_err(ConfigErrors::all)?)
+}
+
+/// Reads and checks the configuration in `files`.
+fn read(files: &[places::Found]) -> Result<Loaded, ConfigErrors> {
     let mut errors = Vec::new();
-    let Some(draft) = draft_of(&files, &mut errors) else {
+    let Some(draft) = draft_of(files, &mut errors) else {
         return Err(ConfigErrors::all(errors));
     };
     let cluster = finish(&draft, errors)?;

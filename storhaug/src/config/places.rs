@@ -17,7 +17,7 @@ const PLACE: &str = "etc/storhaug";
 const OLD_PLACE: &str = "etc/sysconfig";
 
 /// A file that was found and read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) path: Arc<Path>,
     pub(super) text: String,
@@ -82,6 +82,13 @@ pub(super) fn find(places: &Places) -> Result<Vec<Found>, Vec<ConfigError>> {
         ),
     };
     Err(vec![error])
+}
+
+/// Whether there is no file in either of the usual places.
+pub(super) fn none(root: &Path) -> bool {
+    let mut errors = Vec::new();
+    let places = [PLACE, OLD_PLACE].map(|place| files_in(&root.join(place), &mut errors));
+    errors.is_empty() && places.iter().all(Vec::is_empty)
 }
 
 /// The files of the usual place, or of the old one. Both is one too many:

@@ -98,7 +98,7 @@ fn unknown(place: &Place, key: &str) -> ConfigError {
 
 /// One line: a key and its value, nothing, or what is wrong and what to write
 /// instead.
-fn setting(line: &str) -> Result<Option<(&str, String)>, (String, String)> {
+pub(super) fn setting(line: &str) -> Result<Option<(&str, String)>, (String, String)> {
     let trimmed = line.trim();
     if trimmed.is_empty() || trimmed.starts_with('#') {
         return Ok(None);

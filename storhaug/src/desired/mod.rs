@@ -7,11 +7,14 @@ mod resource;
 mod services;
 mod vips;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::cluster::Cluster;
 use crate::xml::Element;
 
 pub use fencing::{Device, devices};
 pub use properties::{CONFIGURATION, PROPERTIES, is_utilization};
+pub use vips::home;
 
 /// Id of the tag that lists our resources and constraints.
 pub const TAG: &str = "storhaug";
@@ -49,6 +52,10 @@ pub struct Facts {
     /// CTDB's slots in their order: addresses, and `#` and an address for a
     /// slot whose node was removed.
     pub slots: Vec<String>,
+    /// The nodes at which addresses are at home so far, by the addresses' names.
+    pub homes: BTreeMap<String, String>,
+    /// Nodes of the cluster that Pacemaker has not met yet.
+    pub joining: BTreeSet<String>,
     /// [`crate::config::canonical`].
     pub canonical: String,
     /// [`crate::config::fingerprint`].
@@ -60,7 +67,7 @@ pub fn items(cluster: &Cluster, facts: &Facts) -> Vec<Item> {
     let mut items = properties::items(cluster, facts);
     items.extend(fencing::items(cluster));
     items.extend(services::items(cluster, facts));
-    items.extend(vips::items(cluster));
+    items.extend(vips::items(cluster, facts));
     items
 }
 

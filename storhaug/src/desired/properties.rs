@@ -58,7 +58,10 @@ pub(super) fn items(cluster: &Cluster, facts: &Facts) -> Vec<Item> {
         // Room for all addresses, so that capacity is compared and never
         // forbids.
         let room = [(ADDRESSES, cluster.vips.len().to_string())];
-        items.extend(cluster.nodes.iter().map(|node| Item {
+        let nodes = cluster.nodes.iter();
+        // Pacemaker itself makes the entry of a node, when it meets it.
+        let met = nodes.filter(|node| !facts.joining.contains(&node.name));
+        items.extend(met.map(|node| Item {
             place: Place::Node(node.name.clone()),
             element: pairs("utilization", &format!("{UTILIZATION}{}", node.name), &room),
             purpose: format!("room for addresses on {}", node.name),

@@ -6,13 +6,13 @@ use storhaug_agents::vip;
 use super::properties::ADDRESSES;
 use super::resource::{Ours, pairs};
 use super::services::{NODED, SMBD};
-use super::{Item, PREFIX, banned, constraint, resource};
+use super::{Facts, Item, PREFIX, banned, constraint, resource};
 use crate::cluster::{Cluster, Placement, Service, Vip};
 use crate::placement::{self, Preference};
 use crate::xml::Element;
 
-pub(super) fn items(cluster: &Cluster) -> Vec<Item> {
-    let preferences = placement::preferences(cluster);
+pub(super) fn items(cluster: &Cluster, facts: &Facts) -> Vec<Item> {
+    let preferences = placement::preferences(cluster, &facts.homes);
     let vips = cluster.vips.iter().zip(&preferences);
     let mut resources = Vec::new();
     let mut constraints = Vec::new();
@@ -128,6 +128,15 @@ fn prefers(vip: &Vip, (node, score): Preference<'_>) -> Item {
         .with("node", node)
         .with("score", score);
     constraint(location, format!("{name} prefers {node} by {score}"))
+}
+
+/// The address whose preference `location` is, the node that it prefers, and by
+/// how much.
+pub fn home(location: &Element) -> Option<(&str, &str, usize)> {
+    let of = |name| location.get(name);
+    let (vip, node, score) = (of("rsc")?, of("node")?, of("score")?);
+    let ours = location.id() == format!("{PREFIX}{vip}-prefers-{node}");
+    Some((vip, node, score.parse().ok()?)).filter(|_| ours)
 }
 
 /// Where both stop, the address goes first. Nothing of the sort for starts.

@@ -76,6 +76,8 @@ pub fn facts(cluster: &Cluster) -> Facts {
         slots: (0..cluster.nodes.len())
             .map(|n| format!("10.0.0.{}", 11 + n))
             .collect(),
+        homes: BTreeMap::new(),
+        joining: BTreeSet::new(),
         canonical: storhaug::config::canonical(cluster),
         fingerprint: "1:abc".into(),
     }
@@ -87,6 +89,8 @@ pub struct Simulation {
     cib: Element,
     /// Nodes whose smbd does not answer, whatever Pacemaker thinks.
     mute: BTreeSet<String>,
+    /// Everything that was done, in order.
+    pub done: Vec<Action>,
 }
 
 /// What happened to one resource.
@@ -111,6 +115,7 @@ impl Simulation {
         let mut simulation = Simulation {
             cib,
             mute: BTreeSet::new(),
+            done: Vec::new(),
         };
         let up: Vec<String> = cluster
             .nodes
@@ -152,6 +157,7 @@ impl Simulation {
         let mut simulation = Simulation {
             cib,
             mute: BTreeSet::new(),
+            done: Vec::new(),
         };
         for name in names {
             simulation.transition(&["--node-up", &name]);
@@ -167,6 +173,17 @@ impl Simulation {
     /// Takes a new configuration, and carries it out until nothing changes.
     pub fn replace(&mut self, cib: Element) {
         self.cib = cib;
+        // CTDB's agent takes a new list of nodes without a restart, which a
+        // real cluster knows by its metadata: nothing that is changed, of what
+        // forces a restart, has this digest.
+        self.cib.entry("status").walk_mut(&mut |element| {
+            if element.name == "lrm_resource" && element.id() == "ctdb" {
+                for operation in &mut element.children {
+                    operation.set("op-force-restart", " ");
+                    operation.set("op-restart-digest", "f2317cad3d54cec5d7d7aa7d0bf35cf8");
+                }
+            }
+        });
         self.settle();
     }
 
@@ -212,6 +229,7 @@ impl Simulation {
             })
             .collect();
         self.forget(&actions);
+        self.done.extend(actions.iter().cloned());
         actions
     }
 
@@ -294,6 +312,36 @@ impl Simulation {
     /// Power is back, and the node joins.
     pub fn rejoin(&mut self, node: &str) -> Vec<Action> {
         self.transition(&["--node-up", node])
+    }
+
+    /// A node joins that the cluster did not know.
+    pub fn meet(&mut self, node: &str) {
+        let nodes = self.cib.entry("configuration").entry("nodes");
+        let ids = nodes
+            .children
+            .iter()
+            .filter_map(|node| node.id().parse().ok());
+        let id: u32 = ids.max().unwrap_or(0) + 1;
+        let entry = Element::new("node").with("id", id).with("uname", node);
+        nodes.children.push(entry);
+        self.transition(&["--node-up", node]);
+        self.settle();
+    }
+
+    /// A node stops its cluster, and the others forget it.
+    pub fn part(&mut self, node: &str) {
+        self.transition(&["--node-down", node]);
+        for path in [&["configuration", "nodes"][..], &["status"]] {
+            let section = path.iter().fold(&mut self.cib, |at, name| at.entry(name));
+            section
+                .children
+                .retain(|child| child.get("uname") != Some(node));
+        }
+        // Another one is elected.
+        let left = self.cib.at(&["configuration", "nodes"]).unwrap();
+        let dc = left.children[0].id().to_owned();
+        self.cib.set("dc-uuid", dc);
+        self.settle();
     }
 
     /// Changes the configuration.

@@ -1,0 +1,112 @@
+//! Whether a change of the members leaves the cluster its quorum, by the rules
+//! of votequorum(5): one vote each, more than half of them, and of two nodes
+//! one is enough.
+
+use anyhow::bail;
+
+use crate::state::State;
+
+/// How many of `nodes` members are needed.
+pub fn needed(nodes: usize) -> usize {
+    match nodes {
+        0..=2 => 1,
+        more => more / 2 + 1,
+    }
+}
+
+/// Refuses `name` as one more of `members`: it counts before it takes part.
+///
+/// # Errors
+/// Too few of the others take part.
+pub fn after_joining(members: &[String], name: &str, state: &State) -> anyhow::Result<()> {
+    let (up, down) = split(members, name, state);
+    let needed = needed(members.len() + 1);
+    // A single node is joined by an equal, and two are enough with either.
+    if members.len() > 1 && up.len() < needed {
+        bail!(
+            "with {name} there are {} members, of which {needed} have to take part, and until it \
+             does there are {}; start {} first",
+            members.len() + 1,
+            up.len(),
+            down.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// Refuses to go on without `name`, one of `members`, for good or for a while.
+///
+/// # Errors
+/// Too few of the others take part.
+pub fn after_leaving(members: &[String], name: &str, state: &State) -> anyhow::Result<()> {
+    let (up, down) = split(members, name, state);
+    let needed = needed(members.len());
+    if up.len() < needed {
+        let remedy = match down.is_empty() {
+            true => "add another node first".to_owned(),
+            false => format!("start {} first", down.join(", ")),
+        };
+        bail!(
+            "without {name} there would be no quorum: of {} members {needed} have to take part, \
+             and there would be {}; {remedy}",
+            members.len(),
+            up.len()
+        );
+    }
+    Ok(())
+}
+
+/// Which of `members`, without `name`, take part, and which do not.
+fn split<'a>(members: &'a [String], name: &str, state: &State) -> (Vec<&'a str>, Vec<&'a str>) {
+    let others = members.iter().map(String::as_str);
+    let others = others.filter(|member| *member != name);
+    others.partition(|member| state.nodes.get(*member).is_some_and(|node| node.online))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Node;
+
+    fn state(up: &[&str], down: &[&str]) -> (Vec<String>, State) {
+        let node = |online| Node {
+            online,
+            ..Node::default()
+        };
+        let up = up.iter().map(|name| ((*name).to_owned(), node(true)));
+        let down = down.iter().map(|name| ((*name).to_owned(), node(false)));
+        let state = State {
+            nodes: up.chain(down).collect(),
+            ..State::default()
+        };
+        (state.nodes.keys().cloned().collect(), state)
+    }
+
+    #[test]
+    fn a_majority_has_to_be_left() {
+        for (up, down, leaves, joins) in [
+            (&["a"][..], &[][..], false, true),
+            (&["a", "b"], &[], true, true),
+            (&["a", "b", "c"], &[], true, true),
+            (&["a", "b"], &["c"], false, false),
+            (&["a", "b", "c"], &["d"], false, true),
+            (&["a", "b", "c", "d"], &[], true, true),
+            (&["a", "b", "c", "d"], &["e"], true, true),
+        ] {
+            let (members, state) = state(up, down);
+            assert_eq!(
+                after_leaving(&members, "a", &state).is_ok(),
+                leaves,
+                "{up:?} {down:?}"
+            );
+            assert_eq!(
+                after_joining(&members, "x", &state).is_ok(),
+                joins,
+                "{up:?} {down:?}"
+            );
+        }
+        // Who is down already costs nothing more.
+        let (members, state) = state(&["a", "b"], &["c"]);
+        assert!(after_leaving(&members, "c", &state).is_ok());
+    }
+}
