@@ -168,6 +168,7 @@ pub struct Trace<'a> {
     tracers: Vec<Child>,
 }
 
+const STRACE: &str = "strace -f -v -s 65536 -e trace=execve,execveat -e signal=none";
 const TRACE: &str = "/var/tmp/execve.trace";
 
 impl<'a> Trace<'a> {
@@ -175,12 +176,11 @@ impl<'a> Trace<'a> {
         let mut tracers = Vec::new();
         for node in &cluster.nodes {
             let processes = cluster.run(node, "ps -e -o pid=")?;
-            let strace = "strace -f -v -s 65536 -e trace=execve,execveat -e signal=none -o";
             let strace = cluster
                 .lab
                 .node(node)
-                .command(strace.split(' '))?
-                .arg(TRACE)
+                .command(STRACE.split(' '))?
+                .args(["-o", TRACE])
                 .args(processes.split_whitespace().flat_map(|pid| ["-p", pid]));
             tracers.push(strace.spawn(&scratch("strace.log"))?);
         }
@@ -196,7 +196,15 @@ impl<'a> Trace<'a> {
         Ok(Self { cluster, tracers })
     }
 
-    /// Everything that was executed.
+    /// Runs a command on a node; what it executes. It comes from outside, where
+    /// nothing is traced, and so has a tracer of its own.
+    pub fn run(&self, node: &str, command: &str) -> Result<String> {
+        let traced = format!("{STRACE} --seccomp-bpf -o {TRACE}.run {command}");
+        self.cluster.run(node, &traced)?;
+        self.cluster.run(node, &format!("cat {TRACE}.run"))
+    }
+
+    /// Everything that was executed by what ran at the start, and by its children.
     pub fn finish(mut self) -> Result<String> {
         let mut executed = String::new();
         for (node, tracer) in self.cluster.nodes.iter().zip(&mut self.tracers) {

@@ -64,10 +64,15 @@ pub fn password(c: &Cluster) -> Result<()> {
     );
     c.run(node, "storhaug teardown --yes")?;
     let trace = Trace::start(c)?;
-    c.run(node, "storhaug setup")?;
-    let executed = trace.finish()?;
+    let executed = trace.run(node, "storhaug setup")? + &trace.finish()?;
     c.settled()?;
-    ensure!(executed.contains("/pcs\""), "the trace has not seen pcs");
+    for seen in [
+        "\"storhaug\", \"setup\"",
+        "\"host\", \"auth\"",
+        "/corosync\"",
+    ] {
+        ensure!(executed.contains(seen), "the trace has not seen {seen}");
+    }
     ensure!(
         !executed.contains(password),
         "the password was in an execve"
