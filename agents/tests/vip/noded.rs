@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use storhaug_agents::addresses::Network;
 use storhaug_agents::daemon::{self, Answer, Known, Line, Node, Question, decode, read_line};
 
-use crate::lan::{Lan, Vip, addresses, minute, run};
+use crate::lan::{Lan, Vip, minute, run};
 use crate::{FOUR, SIX};
 
 /// A daemon that takes notes.
@@ -49,9 +50,10 @@ impl Notes {
                 reason: format!("{other:?}"),
             },
         };
-        let up = addresses()
-            .iter()
-            .any(|text| text.contains(&format!(" {vip}/")));
+        // Not by a command: a monitor may have gone on before a process has
+        // started, on a busy machine.
+        let held = Network::open().unwrap().holding(vip.parse().unwrap());
+        let up = !held.unwrap().is_empty();
         self.0.lock().unwrap().push((question.body, up));
         let version = daemon::VERSION;
         let answer = serde_json::to_string(&Line { version, body }).unwrap();
