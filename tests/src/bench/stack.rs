@@ -226,7 +226,8 @@ fn stock(lab: &Lab, tickles: Option<&str>) -> Result<()> {
         let pcs = node.command(["pcs"])?.args(line.split(' '));
         pcs.limit(SETUP).run().map(drop)
     };
-    pcs("property set stonith-enabled=true no-quorum-policy=stop")?;
+    // Nothing starts before it is told with what and after what.
+    pcs("property set stonith-enabled=true no-quorum-policy=stop stop-all-resources=true")?;
     for name in &names {
         pcs(&format!(
             "stonith create fence-{name} fence_lab socket={FENCE_DIR}/socket plug={name} pcmk_host_list={name}"
@@ -255,12 +256,11 @@ fn stock(lab: &Lab, tickles: Option<&str>) -> Result<()> {
         pcs(line)?;
     }
     if let Some(dir) = tickles {
-        wait::until_true("the mount is there", SETTLED, || {
-            Ok(node
-                .exec(["mountpoint", "-q", &format!("{MOUNTS}/ctdb")])?
-                .success())
-        })?;
+        let point = format!("{MOUNTS}/ctdb");
+        node.run(["mkdir", "-p", &point])?;
+        node.run(["mount", "-t", "glusterfs", "localhost:/ctdb", &point])?;
         node.run(["mkdir", "-p", dir])?;
+        node.run(["umount", &point])?;
     }
     for (number, address) in (1..).zip(lab.vips()) {
         let vip = format!("vip{number}");
@@ -289,7 +289,7 @@ fn stock(lab: &Lab, tickles: Option<&str>) -> Result<()> {
             "constraint colocation add {group} with smbd-clone"
         ))?;
     }
-    Ok(())
+    pcs("property set stop-all-resources=false")
 }
 
 /// CTDB with public addresses, which starts and watches Samba; no Corosync, no
