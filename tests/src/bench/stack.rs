@@ -206,8 +206,8 @@ fn storhaug(lab: &Lab) -> Result<()> {
 }
 
 /// The cluster that one builds with pcs and the agents of Debian's
-/// resource-agents; with portblock around every address if there is a
-/// directory for its lists.
+/// resource-agents; with portblock after every address if there is a directory
+/// for its lists.
 fn stock(lab: &Lab, tickles: Option<&str>) -> Result<()> {
     let node = first(lab)?;
     write_nodes(lab)?;
@@ -275,14 +275,13 @@ fn stock(lab: &Lab, tickles: Option<&str>) -> Result<()> {
             pcs(&format!("constraint colocation add {vip} with smbd-clone"))?;
             continue;
         };
-        let block = format!("ocf:heartbeat:portblock protocol=tcp portno=445,{PORT} {address}");
+        let unblock = format!("ocf:heartbeat:portblock protocol=tcp portno=445,{PORT} {address}");
         let group = format!("{vip}-group");
-        pcs(&format!(
-            "resource create {vip}-block {block} action=block --group {group}"
-        ))?;
         pcs(&format!("{ip} --group {group}"))?;
+        // Its other half, the blocking, is left out: with iptables 1.8.9 and
+        // later it never finds its own rule again, and so never lifts it.
         pcs(&format!(
-            "resource create {vip}-unblock {block} action=unblock tickle_dir={dir} --group {group}"
+            "resource create {vip}-unblock {unblock} action=unblock tickle_dir={dir} --group {group}"
         ))?;
         pcs(&format!("constraint order smbd-clone then {group}"))?;
         pcs(&format!(
