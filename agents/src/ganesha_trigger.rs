@@ -33,7 +33,7 @@
 //!    lock is dropped when the descriptor that it was taken with is closed), so
 //!    a grace period on all nodes would protect nobody, and stop everybody.
 //!
-//! An address never waits for this longer than [`LIMIT`], whatever fails.
+//! An address never waits for this longer than `LIMIT`, whatever fails.
 
 use std::{fs, io::ErrorKind, net::IpAddr, path::PathBuf, time::Duration};
 

@@ -28,7 +28,7 @@ const PROBES: u32 = 2;
 /// within a millisecond, unless it is in great trouble.
 const PATIENCE: Duration = Duration::from_millis(150);
 
-/// Asks on `link` for another holder of `ip`, for [`PROBES`] times [`PATIENCE`]
+/// Asks on `link` for another holder of `ip`, for `PROBES` times `PATIENCE`
 /// at most; none if nobody answers. What an interface of `own` says does not
 /// count: several of them may be in one network, and each answers for all
 /// addresses of this host.
