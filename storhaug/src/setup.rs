@@ -32,8 +32,12 @@ pub fn run(
     progress: &mut Progress,
 ) -> anyhow::Result<Outcome> {
     preflight::root()?;
-    if let Some(corosync) = Corosync::read(machine.root)? {
-        loaded.check_name(&corosync.name)?;
+    match Corosync::read(machine.root)? {
+        Some(corosync) => {
+            loaded.check_name(&corosync.name)?;
+            loaded.check_password()?;
+        }
+        None => drop(loaded.password()?),
     }
     let host = preflight::host_name()?;
     preflight::check_networks(loaded, &host)?;

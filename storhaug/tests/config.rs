@@ -352,6 +352,7 @@ fn a_password_file_is_a_file_of_its_owner_alone() {
         assert!(errors.to_string().contains(what), "{errors}");
     };
     refused("cannot be opened");
+    assert!(loaded.check_password().is_ok(), "it may be gone");
     fs::create_dir(&secret).expect("a directory");
     refused("is not a regular file");
     fs::remove_dir(&secret).expect("removing the directory");
@@ -359,6 +360,7 @@ fn a_password_file_is_a_file_of_its_owner_alone() {
     for mode in [0o644, 0o640, 0o604] {
         fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).expect("chmod");
         refused(&format!("has mode {mode:04o}"));
+        assert!(loaded.check_password().is_err(), "others may read it");
     }
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("chmod");
     assert_eq!(loaded.password().expect("a password").expose(), "sesame");

@@ -17,6 +17,7 @@ mod secret;
 mod slides;
 mod tables;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -88,6 +89,18 @@ impl Loaded {
         secret::from_file(&self.cluster.password_file).map_err(|(problem, remedy)| {
             ConfigErrors::from(self.lines.password_file.error(problem, remedy))
         })
+    }
+
+    /// What is wrong with the password file where no password is needed, because
+    /// the cluster is there: it may be gone, but nobody else may read it.
+    pub fn check_password(&self) -> Result<(), ConfigErrors> {
+        let file = self.cluster.password_file.symlink_metadata();
+        if self.inline.is_none()
+            && matches!(file, Err(error) if error.kind() == ErrorKind::NotFound)
+        {
+            return Ok(());
+        }
+        self.password().map(drop)
     }
 
     /// Whether every address without a `nic` is in one of `networks`, those

@@ -53,7 +53,8 @@ pub fn edit(c: &Cluster) -> Result<()> {
 }
 
 /// The password is in no process's arguments or environment, in no log, and
-/// not in the CIB: every execve on every node is traced during `setup`.
+/// not in the CIB: every execve on every node is traced during `setup`. Without it,
+/// `setup` does not begin.
 pub fn password(c: &Cluster) -> Result<()> {
     let node = c.first();
     let password = c.run(node, "cat /etc/storhaug/hacluster.password")?;
@@ -63,6 +64,11 @@ pub fn password(c: &Cluster) -> Result<()> {
         "a password that could be anywhere by chance"
     );
     c.run(node, "storhaug teardown --yes")?;
+    let (file, away) = ("/etc/storhaug/hacluster.password", "/etc/storhaug/away");
+    c.run(node, &format!("mv {file} {away}"))?;
+    let said = c.refused(node, "storhaug setup")?;
+    ensure!(said.contains(file), "{said}");
+    c.run(node, &format!("mv {away} {file}"))?;
     let trace = Trace::start(c)?;
     let executed = trace.run(node, "storhaug setup")? + &trace.finish()?;
     c.settled()?;
