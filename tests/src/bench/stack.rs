@@ -245,13 +245,13 @@ fn stock(lab: &Lab, tickles: Option<&str>) -> Result<()> {
             "resource create ctdb ocf:heartbeat:CTDB ctdb_recovery_lock={MOUNTS}/ctdb/lock \
              op monitor interval=10s timeout=20s clone interleave=true"
         ),
-        "resource create smbd systemd:smbd op monitor interval=10s clone interleave=true",
+        "resource create samba systemd:smbd op monitor interval=10s clone interleave=true",
         "constraint order ctdb-mount-clone then ctdb-clone",
         "constraint colocation add ctdb-clone with ctdb-mount-clone",
-        "constraint order ctdb-clone then smbd-clone",
-        "constraint colocation add smbd-clone with ctdb-clone",
-        "constraint order share-mount-clone then smbd-clone",
-        "constraint colocation add smbd-clone with share-mount-clone",
+        "constraint order ctdb-clone then samba-clone",
+        "constraint colocation add samba-clone with ctdb-clone",
+        "constraint order share-mount-clone then samba-clone",
+        "constraint colocation add samba-clone with share-mount-clone",
     ] {
         pcs(line)?;
     }
@@ -271,8 +271,8 @@ fn stock(lab: &Lab, tickles: Option<&str>) -> Result<()> {
         );
         let Some(dir) = tickles else {
             pcs(&ip)?;
-            pcs(&format!("constraint order smbd-clone then {vip}"))?;
-            pcs(&format!("constraint colocation add {vip} with smbd-clone"))?;
+            pcs(&format!("constraint order samba-clone then {vip}"))?;
+            pcs(&format!("constraint colocation add {vip} with samba-clone"))?;
             continue;
         };
         let unblock = format!("ocf:heartbeat:portblock protocol=tcp portno=445,{PORT} {address}");
@@ -283,9 +283,9 @@ fn stock(lab: &Lab, tickles: Option<&str>) -> Result<()> {
         pcs(&format!(
             "resource create {vip}-unblock {unblock} action=unblock tickle_dir={dir} --group {group}"
         ))?;
-        pcs(&format!("constraint order smbd-clone then {group}"))?;
+        pcs(&format!("constraint order samba-clone then {group}"))?;
         pcs(&format!(
-            "constraint colocation add {group} with smbd-clone"
+            "constraint colocation add {group} with samba-clone"
         ))?;
     }
     pcs("property set stop-all-resources=false")
