@@ -295,8 +295,8 @@ impl Agent for Vip {
         if ctx.depth >= 10
             && let Err(failure) = self.alone(&mut network, &link, ctx)
         {
-            // A copy on another node of the cluster is that node's failure,
-            // which a monitor there reports.
+            // A copy on another node of the cluster is that node's failure: this
+            // one must not leave for it. A probe there reports it.
             let known = daemon(ctx).known(self.ip, ctx.deadline.earlier(ROUND));
             let nodes = known.map(|known| known.also_on).unwrap_or_default();
             let names: Vec<_> = nodes.iter().map(|node| node.name.as_str()).collect();
