@@ -11,8 +11,8 @@ use storhaug_agents::exec::Cmd;
 
 use crate::agreement;
 use crate::cluster::{Cluster, Fencing};
-use crate::config::Loaded;
-use crate::config::edit::Sources;
+use crate::config::edit::Staged;
+use crate::config::{self, Loaded};
 use crate::corosync::Corosync;
 use crate::desired::{self, Facts, Kind};
 use crate::machine::{self, Machine};
@@ -44,6 +44,12 @@ pub const PUSHES: usize = 10;
 pub const WITHOUT_FENCING: &str =
     "there is no fencing: a node that is cut off may go on writing, and data may be lost";
 
+/// What is said of a configuration that is not the one that was applied.
+pub const NOT_THE_SAME: &str = "the configuration on this node is not the one that the cluster \
+    has: the cluster's was changed from another node, or this one without a setup; `storhaug \
+    plan` shows the difference; run `storhaug setup` if this one is right, or else bring it up to \
+    date";
+
 /// Whether resources of others may be in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adopt {
@@ -71,6 +77,15 @@ pub enum Rehearsed {
     No,
 }
 
+/// Where CTDB's slots come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slots {
+    /// From the nodes' addresses; those that are known keep their places.
+    Resolved,
+    /// They are those that the cluster has, because no node comes or goes.
+    Kept,
+}
+
 /// A configuration on its way into the cluster.
 #[derive(Clone, Debug)]
 pub struct Apply<'a> {
@@ -82,8 +97,12 @@ pub struct Apply<'a> {
     pub adopt: Adopt,
     /// Its nodes that need not be in the cluster yet.
     pub joining: BTreeSet<String>,
-    /// CTDB's slots, where they are not to follow from the nodes.
-    pub slots: Option<Vec<String>>,
+    /// Where CTDB's slots come from.
+    pub slots: Slots,
+    /// The fingerprints of what the cluster may have been given before; empty
+    /// if that does not matter. An edit is made in the file of one node, and
+    /// must not undo what was made in that of another.
+    pub builds_on: Vec<String>,
 }
 
 impl<'a> Apply<'a> {
@@ -94,18 +113,34 @@ impl<'a> Apply<'a> {
             cluster,
             adopt: Adopt::No,
             joining: BTreeSet::new(),
-            slots: None,
+            slots: Slots::Resolved,
+            builds_on: Vec::new(),
         }
     }
 
-    fn facts(&self, live: &Live) -> Facts {
-        let (mut facts, _) = machine::facts(self.cluster, live);
+    fn facts(&self, live: &Live) -> anyhow::Result<Facts> {
+        let mut facts = match self.slots {
+            Slots::Kept => machine::kept(self.cluster, live),
+            Slots::Resolved => match machine::facts(self.cluster, live) {
+                (facts, doubts) if doubts.is_empty() => facts,
+                // A wrong address in CTDB's list takes SMB down everywhere.
+                (_, doubts) => bail!("{}", doubts.join("\n")),
+            },
+        };
         let met = live.cib.as_ref().map(plan::met).unwrap_or_default();
         facts.joining = self.joining.difference(&met).cloned().collect();
-        if let Some(slots) = &self.slots {
-            facts.slots.clone_from(slots);
+        Ok(facts)
+    }
+
+    /// Whether the cluster has what the change was made from.
+    fn check_base(&self, cib: &Element) -> anyhow::Result<()> {
+        // The fingerprint that the cluster keeps may be of an older form.
+        let known = machine::applied(cib).map(|cluster| config::fingerprint(&cluster));
+        let same = known.is_some_and(|known| self.builds_on.contains(&known));
+        match same || self.builds_on.is_empty() {
+            true => Ok(()),
+            false => bail!("{NOT_THE_SAME}"),
         }
-        facts
     }
 
     /// Runs a command of pcs.
@@ -152,10 +187,11 @@ impl<'a> Apply<'a> {
     ) -> anyhow::Result<(bool, Vec<String>)> {
         for _ in 0..PUSHES {
             let live = self.machine.look()?;
-            let facts = self.facts(&live);
             if let Some(cib) = &live.cib {
+                self.check_base(cib)?;
                 self.alone(cib)?;
             }
+            let facts = self.facts(&live)?;
             let plan = Plan::make(self.cluster, &facts, &live)?;
             if plan.changes.is_empty() {
                 return Ok((false, Vec::new()));
@@ -272,12 +308,13 @@ pub fn running(machine: Machine<'_>, loaded: &Loaded) -> anyhow::Result<(Corosyn
     Ok((corosync, cib))
 }
 
-/// Writes the files that an edit has changed. Whether there were any.
+/// Puts the files that an edit has changed in their places. Whether there were
+/// any.
 ///
 /// # Errors
-/// One cannot be written.
-pub fn write(edited: &Sources, before: &Sources, progress: &mut Progress) -> anyhow::Result<bool> {
-    let written = edited.write(before)?;
+/// One was changed meanwhile, or cannot be written.
+pub fn write(staged: Staged, progress: &mut Progress) -> anyhow::Result<bool> {
+    let written = staged.commit()?;
     for file in &written {
         progress.done(&format!("{} is written", file.display()));
     }

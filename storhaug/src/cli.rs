@@ -13,11 +13,11 @@ use storhaug_agents::exec::{Cmd, Host, Output, Runner};
 
 use crate::apply::{Adopt, Outcome};
 use crate::cleanup::{self, Whose};
-use crate::config::edit::{NewVip, Sources};
+use crate::config::edit::NewVip;
 use crate::config::{self, ConfigErrors, Loaded, Places};
 use crate::drain::{self, Manner};
 use crate::loss;
-use crate::machine::{Machine, applied, facts};
+use crate::machine::{Machine, facts};
 use crate::pacemaker;
 use crate::plan::{self, Plan};
 use crate::preflight;
@@ -285,25 +285,16 @@ fn run(cli: &Cli, colour: bool) -> anyhow::Result<Exit> {
     }
 }
 
-/// The configuration as it is written here; on a machine without a file, as the
-/// cluster keeps it.
-fn sources(cli: &Cli, machine: Machine<'_>) -> anyhow::Result<Sources> {
-    let places = match &cli.config {
+/// Where the configuration is looked for.
+fn places(cli: &Cli, machine: Machine<'_>) -> Places {
+    match &cli.config {
         Some(file) => Places::File(file.clone()),
         None => Places::System(machine.root.to_owned()),
-    };
-    if places.are_empty() {
-        let live = machine.look().ok();
-        let applied = live.and_then(|live| live.cib).as_ref().and_then(applied);
-        if let Some(cluster) = applied {
-            return Ok(Sources::applied(&cluster));
-        }
     }
-    Ok(Sources::find(&places)?)
 }
 
 fn load(cli: &Cli, machine: Machine<'_>) -> anyhow::Result<Loaded> {
-    Ok(sources(cli, machine)?.load()?)
+    Ok(machine.sources(&places(cli, machine))?.load()?)
 }
 
 fn vip(
@@ -336,8 +327,8 @@ fn vip(
         }
     };
     preflight::root()?;
-    let (host, sources) = (preflight::host_name()?, sources(cli, machine)?);
-    ended(vips::change(machine, &host, &change, &sources, progress)?)
+    let (host, places) = (preflight::host_name()?, places(cli, machine));
+    ended(vips::change(machine, &host, &change, &places, progress)?)
 }
 
 fn clean(machine: Machine<'_>, whose: Whose, progress: &mut Progress) -> anyhow::Result<Exit> {

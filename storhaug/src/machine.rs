@@ -12,7 +12,8 @@ use nix::fcntl::{Flock, FlockArg};
 use storhaug_agents::exec::Runner;
 
 use crate::cluster::Cluster;
-use crate::config;
+use crate::config::edit::Sources;
+use crate::config::{self, Places};
 use crate::corosync::Corosync;
 use crate::desired::{CONFIGURATION, Facts};
 use crate::pacemaker;
@@ -62,6 +63,22 @@ impl Machine<'_> {
         Ok(Live { corosync, cib })
     }
 
+    /// The configuration as it is written in `places`; on a machine without a
+    /// file, as the cluster keeps it.
+    ///
+    /// # Errors
+    /// There is neither, or a file cannot be read.
+    pub fn sources(&self, places: &Places) -> anyhow::Result<Sources> {
+        if places.are_empty() {
+            let live = self.look().ok();
+            let applied = live.and_then(|live| live.cib).as_ref().and_then(applied);
+            if let Some(cluster) = applied {
+                return Ok(Sources::applied(&cluster));
+            }
+        }
+        Ok(Sources::find(places)?)
+    }
+
     /// Sees to it that one change is made at a time, for as long as the lock
     /// is held.
     ///
@@ -80,12 +97,26 @@ impl Machine<'_> {
     }
 }
 
+/// What the desired configuration depends on beside the cluster, where the
+/// nodes stay as they are: no name is looked up.
+pub fn kept(cluster: &Cluster, live: &Live) -> Facts {
+    Facts {
+        slots: live.cib.as_ref().map(plan::slots).unwrap_or_default(),
+        homes: live.cib.as_ref().map(plan::homes).unwrap_or_default(),
+        joining: BTreeSet::new(),
+        canonical: config::canonical(cluster),
+        fingerprint: config::fingerprint(cluster),
+    }
+}
+
 /// What the desired configuration depends on beside the cluster, and what is
-/// uncertain about it on this machine.
+/// uncertain about it on this machine. With a doubt it is fit to be shown, and
+/// for nothing else.
 pub fn facts(cluster: &Cluster, live: &Live) -> (Facts, Vec<String>) {
-    let known = live.cib.as_ref().map(plan::slots).unwrap_or_default();
+    let kept = kept(cluster, live);
     let mut doubts = Vec::new();
-    let in_use: Vec<String> = known
+    let in_use: Vec<String> = kept
+        .slots
         .iter()
         .map(|slot| slot.trim_start_matches('#').to_owned())
         .collect();
@@ -99,11 +130,8 @@ pub fn facts(cluster: &Cluster, live: &Live) -> (Facts, Vec<String>) {
             }
         });
     let facts = Facts {
-        slots: slots(&known, &addresses.collect::<Vec<_>>()),
-        homes: live.cib.as_ref().map(plan::homes).unwrap_or_default(),
-        joining: BTreeSet::new(),
-        canonical: config::canonical(cluster),
-        fingerprint: config::fingerprint(cluster),
+        slots: slots(&kept.slots, &addresses.collect::<Vec<_>>()),
+        ..kept
     };
     (facts, doubts)
 }

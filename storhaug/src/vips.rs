@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use anyhow::bail;
 
-use crate::apply::{Apply, Outcome, Rehearsed, outcome, running, write};
+use crate::apply::{Apply, NOT_THE_SAME, Outcome, Rehearsed, Slots, outcome, running, write};
 use crate::cluster::{Cluster, Vip};
-use crate::config::edit::{Edit, NewVip, Sources};
-use crate::machine::Machine;
+use crate::config::Places;
+use crate::config::edit::{Edit, NewVip};
+use crate::machine::{Machine, applied};
 use crate::preflight;
 use crate::progress::Progress;
 
@@ -23,7 +24,7 @@ pub enum Change {
     Move(String, String),
 }
 
-/// Makes a change in the configuration and in the cluster. `host` is the name
+/// Makes a change in the configuration of `places` and in the cluster. `host` is the name
 /// of this machine.
 ///
 /// # Errors
@@ -32,19 +33,33 @@ pub fn change(
     machine: Machine<'_>,
     host: &str,
     change: &Change,
-    sources: &Sources,
+    places: &Places,
     progress: &mut Progress,
 ) -> anyhow::Result<Outcome> {
     let _lock = machine.lock()?;
+    // Under the lock: what another run writes belongs to it.
+    let sources = machine.sources(places)?;
     let before = sources.load()?;
-    running(machine, &before)?;
-    let edit = edit(change, &before.cluster)?;
+    let (_, cib) = running(machine, &before)?;
+    let edit = match edit(change, &before.cluster) {
+        // What it does not know may have come from another node.
+        Err(_) if applied(&cib).is_some_and(|known| known != before.cluster) => {
+            bail!("{NOT_THE_SAME}")
+        }
+        edit => edit?,
+    };
     let edited = sources.edited(edit.as_slice())?;
     let loaded = edited.load()?;
     preflight::check_networks(&loaded, host)?;
-    let apply = Apply::new(machine, &loaded.cluster);
+    let apply = Apply {
+        slots: Slots::Kept,
+        // The latter where an earlier run was interrupted before it wrote.
+        builds_on: vec![before.fingerprint, loaded.fingerprint.clone()],
+        ..Apply::new(machine, &loaded.cluster)
+    };
+    let staged = edited.stage(&sources)?;
     let (pushed, leaving) = apply.push(progress, Rehearsed::No)?;
-    let written = write(&edited, sources, progress)?;
+    let written = write(staged, progress)?;
     apply.settle(&leaving, progress)?;
     Ok(outcome(pushed || written))
 }
@@ -52,10 +67,16 @@ pub fn change(
 /// What has to be written; nothing where it says so already.
 fn edit(change: &Change, cluster: &Cluster) -> anyhow::Result<Option<Edit>> {
     Ok(match change {
-        Change::Add(vip) => {
-            let known = address(&vip.address)
-                .is_some_and(|new| cluster.vips.iter().any(|vip| vip.address == new));
-            (!known).then(|| Edit::AddVip(vip.clone()))
+        Change::Add(new) => {
+            let wanted = address(&new.address);
+            let mut vips = cluster.vips.iter();
+            match vips.find(|vip| Some(vip.address) == wanted) {
+                Some(known) => {
+                    same(known, new)?;
+                    None
+                }
+                None => Some(Edit::AddVip(new.clone())),
+            }
         }
         Change::Remove(word) => match find(cluster, word) {
             Ok(vip) => Some(Edit::RemoveVip(vip.address)),
@@ -75,6 +96,36 @@ fn edit(change: &Change, cluster: &Cluster) -> anyhow::Result<Option<Edit>> {
             (!there).then(|| Edit::PreferVip(vip.address, node.clone()))
         }
     })
+}
+
+/// Refuses an address that is there already, and is another.
+fn same(known: &Vip, new: &NewVip) -> anyhow::Result<()> {
+    let prefix = new.address.split_once('/').map(|(_, prefix)| prefix);
+    let facts = [
+        ("--name", new.name.as_deref(), Some(known.name.clone())),
+        ("--nic", new.nic.as_deref(), known.nic.clone()),
+        (
+            "--prefer",
+            new.prefer.as_deref(),
+            known.prefer.first().cloned(),
+        ),
+        (
+            "the prefix",
+            prefix,
+            known.prefix.map(|prefix| prefix.to_string()),
+        ),
+    ];
+    for (what, wanted, is) in facts {
+        if wanted.is_some() && wanted != is.as_deref() {
+            bail!(
+                "{} is there already, and {what} is {}; change it in the file and run `storhaug \
+                 setup`, or take the address away first",
+                known.address,
+                is.as_deref().unwrap_or("not given")
+            );
+        }
+    }
+    Ok(())
 }
 
 fn address(text: &str) -> Option<IpAddr> {

@@ -10,15 +10,23 @@ mod fake;
 mod simulator;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fake::{Fake, configuration};
+use nix::sched::{CloneFlags, unshare};
 use storhaug::apply::Outcome;
-use storhaug::config::edit::{NewVip, Sources};
+use storhaug::cluster::Cluster;
+use storhaug::config::edit::NewVip;
 use storhaug::config::{self, Places};
 use storhaug::drain::{self, Manner};
 use storhaug::loss;
+use storhaug::machine;
+use storhaug::plan::{self, Plan};
 use storhaug::progress::Progress;
 use storhaug::vips::{self, Change};
+use storhaug::xml::Element;
+use storhaug_agents::deadline::Deadline;
+use storhaug_agents::exec::{Cmd, Host, Runner};
 
 struct Town {
     fake: Fake,
@@ -48,9 +56,30 @@ impl Town {
     }
 
     fn vip(&self, change: &Change) -> anyhow::Result<Outcome> {
-        let sources = Sources::find(&Places::File(self.file.clone()))?;
+        let places = Places::File(self.file.clone());
         let progress = &mut Progress::into(std::io::sink());
-        vips::change(self.fake.machine(), "elsewhere", change, &sources, progress)
+        vips::change(self.fake.machine(), "elsewhere", change, &places, progress)
+    }
+
+    /// The cluster as it would be with `cluster` applied elsewhere.
+    fn planned(&self, cluster: &Cluster) -> Element {
+        let live = self.fake.machine().look().unwrap();
+        let facts = machine::kept(cluster, &live);
+        let mut plan = Plan::make(cluster, &facts, &live).unwrap();
+        let status = live.cib.unwrap().entry("status").clone();
+        plan.after.children.push(status);
+        plan.after
+    }
+
+    /// Has the cluster be given `cluster` elsewhere.
+    fn apply(&self, cluster: &Cluster) {
+        let after = self.planned(cluster);
+        let mut running = self.fake.cluster.borrow_mut();
+        running.as_mut().unwrap().replace(after);
+    }
+
+    fn slots(&self) -> Vec<String> {
+        plan::slots(&self.fake.machine().look().unwrap().cib.unwrap())
     }
 
     fn holder(&self, vip: &str) -> String {
@@ -173,14 +202,21 @@ fn a_loss_is_foretold_as_it_happens() {
 fn addresses_are_added_moved_and_taken_away() {
     let town = Town::new();
     let before = std::fs::read_to_string(&town.file).unwrap();
-    let new = Change::Add(NewVip {
-        address: "10.0.0.200/24".into(),
+    let files = NewVip {
         name: Some("files".into()),
         nic: Some("eth7".into()),
         prefer: Some("node3".into()),
+        ..address("10.0.0.200/24")
+    };
+    let other = Change::Add(NewVip {
+        nic: Some("eth8".into()),
+        ..files.clone()
     });
+    let new = Change::Add(files);
     assert_eq!(town.vip(&new).unwrap(), Outcome::Done);
     assert_eq!(town.vip(&new).unwrap(), Outcome::NothingToDo);
+    let error = town.vip(&other).unwrap_err().to_string();
+    assert!(error.contains("--nic is eth7"), "{error}");
     assert_eq!(town.holder("files"), "node3");
     let text = std::fs::read_to_string(&town.file).unwrap();
     let block = "\n[[vip]]\naddress = \"10.0.0.200/24\"\nname = \"files\"\nnic = \"eth7\"\nprefer = [\"node3\"]\n";
@@ -196,4 +232,114 @@ fn addresses_are_added_moved_and_taken_away() {
     assert_eq!(std::fs::read_to_string(&town.file).unwrap(), before);
     assert!(!town.fake.configuration().contains("files"));
     assert!(town.vip(&Change::Remove("filet".into())).is_err());
+}
+
+fn address(address: &str) -> NewVip {
+    NewVip {
+        address: address.into(),
+        name: None,
+        nic: None,
+        prefer: None,
+    }
+}
+
+/// Names are not looked up for an address: CTDB's list of nodes, with one that
+/// is wrong, takes SMB down everywhere.
+#[test]
+fn an_address_comes_though_no_name_is_found() {
+    let mut town = Town::new();
+    // CTDB has the nodes' addresses, and this file a name that gives another
+    // one, which is of no use to the other nodes.
+    let text = std::fs::read_to_string(&town.file).unwrap();
+    let nameless = text.replace("address = \"10.0.0.2\"\n", "address = \"localhost\"\n");
+    assert_ne!(nameless, text);
+    let loaded = config::from_toml(&town.file, &nameless).unwrap();
+    town.apply(&loaded);
+    town.file = town.fake.root.path().join("nameless.conf");
+    std::fs::write(&town.file, nameless).unwrap();
+    let before = town.slots();
+    assert_eq!(before, ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    let new = Change::Add(address("10.0.0.200/24"));
+    assert_eq!(town.vip(&new).unwrap(), Outcome::Done);
+    assert_eq!(town.slots(), before);
+    // And a setup, which has to look them up, does nothing.
+    let configuration = town.fake.configuration();
+    let loaded = config::load(&Places::File(town.file.clone())).unwrap();
+    let error = format!("{:#}", town.fake.setup(&loaded).unwrap_err());
+    assert!(error.contains("localhost"), "{error}");
+    assert_eq!(town.fake.configuration(), configuration);
+}
+
+#[test]
+fn a_file_of_yesterday_takes_nothing_away() {
+    let town = Town::new();
+    let yesterday = std::fs::read_to_string(&town.file).unwrap();
+    // Another node has a file of its own.
+    town.vip(&Change::Add(address("10.0.0.200/24"))).unwrap();
+    let today = std::fs::read_to_string(&town.file).unwrap();
+    std::fs::write(&town.file, &yesterday).unwrap();
+    let before = town.fake.configuration();
+    for change in [
+        Change::Add(address("10.0.0.201/24")),
+        Change::Remove("10.0.0.100".into()),
+        Change::Move("10.0.0.100".into(), "node3".into()),
+        // Neither the address nor its name are in that file.
+        Change::Remove("10.0.0.200".into()),
+        Change::Remove("vip-10.0.0.200".into()),
+    ] {
+        let error = format!("{:#}", town.vip(&change).unwrap_err());
+        assert!(error.contains("storhaug plan"), "{error}");
+        assert_eq!(town.fake.configuration(), before);
+        assert_eq!(std::fs::read_to_string(&town.file).unwrap(), yesterday);
+    }
+    // What was interrupted before it wrote the file is completed.
+    let again = Change::Add(address("10.0.0.200/24"));
+    assert_eq!(town.vip(&again).unwrap(), Outcome::Done);
+    assert_eq!(std::fs::read_to_string(&town.file).unwrap(), today);
+    assert_eq!(town.fake.configuration(), before);
+}
+
+/// Whoever is faster, on another node, has added an address.
+#[test]
+fn what_is_added_meanwhile_is_seen() {
+    let town = Town::new();
+    let loaded = configuration(town.fake.root.path(), 6);
+    *town.fake.meanwhile.borrow_mut() = Some(town.planned(&loaded.cluster));
+    let error = town
+        .vip(&Change::Add(address("10.0.0.200/24")))
+        .unwrap_err();
+    assert!(error.to_string().contains("storhaug plan"), "{error:#}");
+    assert!(!town.holder("vip-10.0.0.105").is_empty());
+    assert!(town.holder("vip-10.0.0.200").is_empty());
+}
+
+#[test]
+fn a_file_that_cannot_be_written_changes_nothing() {
+    let mut town = Town::new();
+    let directory = town.fake.root.path().join("etc/storhaug");
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("storhaug.conf");
+    std::fs::copy(&town.file, &file).unwrap();
+    town.file = file;
+    // Of this thread and its children alone, and gone with it.
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let mount = |words: &[&str]| {
+        let cmd = Cmd::new("mount").args(words).arg(&directory);
+        let output = Host.run(&cmd, Deadline::after(Duration::from_secs(60)));
+        output.unwrap().checked().unwrap();
+    };
+    let path = directory.to_str().unwrap().to_owned();
+    let private = Cmd::new("mount").args(["--make-rprivate", "/"]);
+    let output = Host.run(&private, Deadline::after(Duration::from_secs(60)));
+    output.unwrap().checked().unwrap();
+    mount(&["--bind", &path]);
+    mount(&["-o", "remount,bind,ro"]);
+    let before = town.fake.configuration();
+    let new = Change::Add(address("10.0.0.200/24"));
+    let error = format!("{:#}", town.vip(&new).unwrap_err());
+    assert!(error.contains("storhaug.conf"), "{error}");
+    assert_eq!(town.fake.configuration(), before);
+    let umount = Cmd::new("umount").arg(&directory);
+    let output = Host.run(&umount, Deadline::after(Duration::from_secs(60)));
+    output.unwrap().checked().unwrap();
 }

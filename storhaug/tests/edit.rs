@@ -29,7 +29,7 @@ impl File {
         let before = Sources::find(&Places::File(self.path.clone()))?;
         let after = before.edited(edits)?;
         let loaded = after.load()?;
-        after.write(&before)?;
+        after.stage(&before)?.commit()?;
         assert_eq!(
             Sources::find(&Places::File(self.path.clone()))?
                 .load()?
@@ -211,11 +211,28 @@ fn a_file_is_replaced_in_one_step() {
     symlink(&file.path, &link).unwrap();
     let before = Sources::find(&Places::File(link.clone())).unwrap();
     let after = before.edited(&[Edit::AddVip(vip("10.0.0.104"))]).unwrap();
-    assert_eq!(after.write(&before).unwrap(), vec![link.clone()]);
-    assert!(after.write(&after).unwrap().is_empty());
+    let staged = after.stage(&before).unwrap();
+    assert_eq!(file.text(), TOML);
+    assert_eq!(staged.commit().unwrap(), vec![link.clone()]);
+    assert!(after.stage(&after).unwrap().commit().unwrap().is_empty());
     assert!(link.is_symlink() && file.text().contains("10.0.0.104"));
     let mode = std::fs::metadata(&file.path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o640);
     let names = std::fs::read_dir(file.path.parent().unwrap()).unwrap();
     assert_eq!(names.count(), 2, "a temporary file is left");
+}
+
+#[test]
+fn what_somebody_else_wrote_meanwhile_stays() {
+    let file = File::new(TOML);
+    let before = Sources::find(&Places::File(file.path.clone())).unwrap();
+    let after = before.edited(&[Edit::AddVip(vip("10.0.0.104"))]).unwrap();
+    let staged = after.stage(&before).unwrap();
+    let theirs = format!("{TOML}# Ask Ann first.\n");
+    std::fs::write(&file.path, &theirs).unwrap();
+    let error = staged.commit().unwrap_err().to_string();
+    assert!(error.contains("storhaug plan"), "{error}");
+    assert_eq!(file.text(), theirs);
+    let names = std::fs::read_dir(file.path.parent().unwrap()).unwrap();
+    assert_eq!(names.count(), 1, "a temporary file is left");
 }

@@ -35,6 +35,8 @@ pub struct Fake {
     pub commands: RefCell<Vec<Cmd>>,
     /// Number of pushes to refuse because somebody else was faster.
     pub contended: RefCell<u32>,
+    /// What somebody else makes of the cluster before the next push.
+    pub meanwhile: RefCell<Option<Element>>,
     /// The call of pcs at which the power goes.
     pub dies_at: RefCell<Option<&'static str>>,
     /// The number of commands after which the power goes.
@@ -55,6 +57,7 @@ impl Fake {
             cluster: RefCell::new(None),
             commands: RefCell::default(),
             contended: RefCell::new(0),
+            meanwhile: RefCell::new(None),
             dies_at: RefCell::new(None),
             dies_after: RefCell::new(None),
             limping: RefCell::new(false),
@@ -181,6 +184,10 @@ impl Fake {
         let mut contended = self.contended.borrow_mut();
         if *contended > 0 {
             *contended -= 1;
+            return Ok(103);
+        }
+        if let Some(theirs) = self.meanwhile.borrow_mut().take() {
+            cluster.replace(theirs);
             return Ok(103);
         }
         let directory = tempfile::tempdir()?;

@@ -13,7 +13,8 @@ use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use tempfile::NamedTempFile;
 
 use super::draft::Form;
 use super::places::{self, Found};
@@ -122,43 +123,103 @@ impl Sources {
         Ok(after)
     }
 
-    /// Writes the files that differ from `before`, each in one step, so that
-    /// there is a whole one at any time. Which they are.
+    /// Writes the files that differ from `before` beside those that are there,
+    /// so that whatever may be in the way of it is known before anything else
+    /// is done.
     ///
     /// # Errors
     /// One cannot be written.
-    pub fn write(&self, before: &Sources) -> anyhow::Result<Vec<PathBuf>> {
-        let mut written = Vec::new();
-        if !self.on_disk {
-            return Ok(written);
-        }
-        for (file, old) in self.files.iter().zip(&before.files) {
-            if file.text != old.text {
-                replace(&file.path, &file.text)
-                    .with_context(|| format!("writing {}", file.path.display()))?;
-                written.push(file.path.to_path_buf());
-            }
-        }
-        Ok(written)
+    pub fn stage(&self, before: &Sources) -> anyhow::Result<Staged> {
+        let pairs = self.files.iter().zip(&before.files);
+        let differing = pairs.filter(|(new, old)| self.on_disk && new.text != old.text);
+        let files = differing.map(|(new, old)| {
+            New::beside(old, &new.text).with_context(|| format!("writing {}", new.path.display()))
+        });
+        Ok(Staged {
+            files: files.collect::<anyhow::Result<_>>()?,
+        })
     }
 }
 
-/// Puts a file with this text in the place of `path`, which keeps its owner
-/// and mode; a link keeps leading to it.
-fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
-    let path = std::fs::canonicalize(path)?;
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let old = std::fs::metadata(&path)?;
-    // A name that begins with a dot is not read as a part of the configuration.
-    let mut new = tempfile::Builder::new()
-        .prefix(".storhaug-")
-        .tempfile_in(directory)?;
-    new.write_all(text.as_bytes())?;
-    let file = new.as_file();
-    fchown(file, Some(old.uid()), Some(old.gid()))?;
-    file.set_permissions(std::fs::Permissions::from_mode(old.mode() & 0o7777))?;
-    file.sync_all()?;
-    new.persist(&path)?;
-    File::open(directory)?.sync_all()?;
-    Ok(())
+/// Files that are written, and not in their places yet. Dropped, they are gone.
+#[derive(Debug)]
+pub struct Staged {
+    files: Vec<New>,
+}
+
+impl Staged {
+    /// Puts the files in their places, each in one step, so that there is a
+    /// whole one at any time. Which they are.
+    ///
+    /// # Errors
+    /// One is no longer what was read, or cannot be replaced.
+    pub fn commit(self) -> anyhow::Result<Vec<PathBuf>> {
+        for file in &self.files {
+            file.check_unchanged()?;
+        }
+        let files = self.files.into_iter();
+        files
+            .map(|file| {
+                let path = file.path.clone();
+                let replaced = file.replace();
+                replaced.with_context(|| format!("writing {}", path.display()))?;
+                Ok(path)
+            })
+            .collect()
+    }
+}
+
+/// A file that takes another's place.
+#[derive(Debug)]
+struct New {
+    /// The other as it was named.
+    path: PathBuf,
+    /// Where it really is: a link keeps leading to it.
+    target: PathBuf,
+    /// What is in it.
+    text: String,
+    file: NamedTempFile,
+}
+
+impl New {
+    /// A file with this text beside `old`, with its owner and mode.
+    fn beside(old: &Found, text: &str) -> anyhow::Result<New> {
+        let target = std::fs::canonicalize(&old.path)?;
+        let known = std::fs::metadata(&target)?;
+        // A name that begins with a dot is not read as a part of the configuration.
+        let mut new = tempfile::Builder::new()
+            .prefix(".storhaug-")
+            .tempfile_in(target.parent().unwrap_or(Path::new("/")))?;
+        new.write_all(text.as_bytes())?;
+        let file = new.as_file();
+        fchown(file, Some(known.uid()), Some(known.gid()))?;
+        file.set_permissions(std::fs::Permissions::from_mode(known.mode() & 0o7777))?;
+        file.sync_all()?;
+        Ok(New {
+            path: old.path.to_path_buf(),
+            target,
+            text: old.text.clone(),
+            file: new,
+        })
+    }
+
+    fn check_unchanged(&self) -> anyhow::Result<()> {
+        let now = std::fs::read(&self.target)
+            .with_context(|| format!("reading {}", self.path.display()))?;
+        if now != self.text.as_bytes() {
+            bail!(
+                "{path} was changed meanwhile, and is left as it is, while the cluster has the \
+                 change; make it in {path} too, until `storhaug plan` shows no difference",
+                path = self.path.display()
+            );
+        }
+        Ok(())
+    }
+
+    fn replace(self) -> anyhow::Result<()> {
+        self.file.persist(&self.target)?;
+        let directory = self.target.parent().unwrap_or(Path::new("/"));
+        File::open(directory)?.sync_all()?;
+        Ok(())
+    }
 }
