@@ -357,9 +357,12 @@ impl Cluster {
     /// was made from.
     pub fn configuration(&self) -> Result<String> {
         let text = self.run(self.first(), "cibadmin --query --scope=configuration")?;
+        // Where the configuration came from, and when Pacemaker was last told to
+        // look again: neither says what the cluster is.
+        let aside = ["id=\"storhaug-configuration-", "name=\"last-lrm-refresh\""];
         let lines = text
             .lines()
-            .filter(|line| !line.contains("id=\"storhaug-configuration-"));
+            .filter(|line| !aside.iter().any(|part| line.contains(part)));
         Ok(lines.collect::<Vec<_>>().join("\n"))
     }
 
