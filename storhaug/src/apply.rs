@@ -283,8 +283,9 @@ impl<'a> Apply<'a> {
             before = state;
             Ok(None)
         });
-        result.with_context(|| {
-            format!("not everything runs:\n  {lacking}\n`storhaug status` says more")
+        result.with_context(|| match lacking.is_empty() {
+            true => "what runs by now is not known; `storhaug status` says more".to_owned(),
+            false => format!("not everything runs:\n  {lacking}\n`storhaug status` says more"),
         })
     }
 }

@@ -6,10 +6,12 @@
 //! leave is listed as ours and asked for by no configuration, so whatever an
 //! interrupted run has left goes with the next one, or with `storhaug setup`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use storhaug_agents::deadline::{Deadline, until};
+use storhaug_agents::exec::Cmd;
 use storhaug_agents::glusterfs;
 
 use crate::apply::{Apply, EVERY, Outcome};
@@ -33,7 +35,7 @@ const STOPPING: Duration = Duration::from_secs(300);
 /// After the return of a node it is a matter of seconds.
 const HEALING: Duration = Duration::from_secs(120);
 
-/// How long GlusterFS may take for its answers.
+/// How long GlusterFS, or a tool of Pacemaker, may take for an answer.
 const ANSWER: Duration = Duration::from_secs(60);
 
 /// How a node is emptied.
@@ -67,10 +69,18 @@ pub fn drain(
         if !manner.force {
             town.affordable(&before, progress)?;
         }
-        for vip in &town.cluster.vips {
-            if before.running(&vip.name).contains(&name) {
-                town.lead_away(&vip.name, progress)?;
-            }
+        let vips = town.cluster.vips.iter().map(|vip| vip.name.as_str());
+        let held = vips.filter(|vip| before.running(vip).contains(&name));
+        let held: Vec<&str> = held.collect();
+        let stranded = town.stranded(&held)?;
+        if let Some(vip) = stranded.first().filter(|_| !manner.force) {
+            bail!(
+                "no other node can serve {vip} now; `storhaug status` tells why, and --force has \
+                 it served nowhere"
+            );
+        }
+        for vip in held {
+            town.lead_away(vip, stranded.contains(vip), progress)?;
         }
         progress.begin(&format!("stopping the services on {name}"));
         pacemaker::change(machine.runner, |cib| {
@@ -106,6 +116,13 @@ pub fn undrain(
         pacemaker::change(machine.runner, |cib| {
             not_standing_by(&without_bans(cib, name), name)
         })?;
+        if standing_aside(&town.cib, name) {
+            let cmd = Cmd::new("crm_attribute")
+                .args(["--node", name, "--name", STANDBY])
+                .args(["--lifetime", "reboot", "--delete"]);
+            let output = machine.runner.run(&cmd, Deadline::after(ANSWER))?;
+            output.checked().context("ending the node's standby")?;
+        }
     }
     if !node.online {
         progress.warn(&format!(
@@ -181,7 +198,12 @@ impl<'a> Town<'a> {
             for volume in self.cluster.volumes() {
                 let deadline = Deadline::after(ANSWER);
                 let runner = self.machine.runner;
-                if let Some(found) = glusterfs::redundancy(runner, deadline, server, volume)? {
+                let found = match glusterfs::redundancy(runner, deadline, server, volume) {
+                    Ok(found) => found,
+                    // It refuses while it is busy with something else.
+                    Err(error) => Some(format!("{error:#}")),
+                };
+                if let Some(found) = found {
                     complaint = format!("the volume {volume}: {found}");
                     // A brick does not come back by waiting.
                     if found.contains("offline") {
@@ -201,8 +223,25 @@ impl<'a> Town<'a> {
         })
     }
 
-    /// Has one address leave the node, and waits until it serves elsewhere.
-    fn lead_away(&self, vip: &str, progress: &mut Progress) -> anyhow::Result<()> {
+    /// Those of `held`, the addresses on the node, which Pacemaker would put
+    /// nowhere.
+    fn stranded(&self, held: &[&str]) -> anyhow::Result<BTreeSet<String>> {
+        let runner = self.machine.runner;
+        let cib = pacemaker::query(runner)?;
+        let emptied = held
+            .iter()
+            .fold(cib, |cib, vip| with_ban(&cib, vip, self.node));
+        let foretold = pacemaker::foretell(runner, &emptied)?;
+        let stranded = held.iter().filter(|vip| {
+            let mut steps = foretold.iter().filter(|step| step.what == **vip);
+            steps.next_back().is_none_or(|step| step.action == "stop")
+        });
+        Ok(stranded.map(|vip| (*vip).to_owned()).collect())
+    }
+
+    /// Has one address leave the node, and waits until it serves elsewhere, or
+    /// just until it has left where no other node can serve it.
+    fn lead_away(&self, vip: &str, stranded: bool, progress: &mut Progress) -> anyhow::Result<()> {
         let (runner, node) = (self.machine.runner, self.node);
         pacemaker::change(runner, |cib| with_ban(cib, vip, node))?;
         progress.waiting(&format!("waiting until {vip} has left {node}"));
@@ -213,11 +252,16 @@ impl<'a> Town<'a> {
             || {
                 let state = pacemaker::state(runner)?;
                 let holders = state.running(vip);
+                let gone = stranded && !state.active(vip);
                 let away = !holders.is_empty() && !holders.contains(&node);
-                Ok(away.then(|| holders.join(", ")))
+                Ok((gone || away).then(|| holders.join(", ")))
             },
         );
         match moved {
+            Ok(holder) if holder.is_empty() => {
+                progress.warn(&format!("{vip} is served nowhere"));
+                Ok(())
+            }
             Ok(holder) => {
                 progress.done(&format!("{vip} is on {holder}"));
                 Ok(())
@@ -336,6 +380,23 @@ fn standing_by(cib: &Element, node: &str) -> Element {
     }
     plan::next_epoch(&mut after);
     after
+}
+
+/// Whether a node is on standby until it leaves the cluster: somebody has said
+/// so with `crm_standby --lifetime reboot`.
+fn standing_aside(cib: &Element, node: &str) -> bool {
+    let states = cib
+        .find("status")
+        .map_or(&[][..], |status| &status.children);
+    let mut own = states
+        .iter()
+        .filter(|state| state.get("uname") == Some(node));
+    let attributes = own.find_map(|state| state.find("transient_attributes"));
+    let mut all = attributes
+        .map(Element::walk)
+        .unwrap_or_default()
+        .into_iter();
+    all.any(|pair| pair.name == "nvpair" && pair.get("name") == Some(STANDBY))
 }
 
 /// Takes the attribute away, and the set with it that it leaves empty.

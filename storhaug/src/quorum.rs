@@ -35,16 +35,20 @@ pub fn after_joining(members: &[String], name: &str, state: &State) -> anyhow::R
 }
 
 /// Refuses to go on without `name`, one of `members`, for good or for a while.
+/// One that is drained may be switched off any time, and does not count.
 ///
 /// # Errors
 /// Too few of the others take part.
 pub fn after_leaving(members: &[String], name: &str, state: &State) -> anyhow::Result<()> {
     let (up, down) = split(members, name, state);
+    let drained = |member: &&str| state.nodes.get(*member).is_some_and(|node| node.standby);
+    let (drained, up): (Vec<&str>, Vec<&str>) = up.into_iter().partition(drained);
     let needed = needed(members.len());
     if up.len() < needed {
-        let remedy = match down.is_empty() {
-            true => "add another node first".to_owned(),
-            false => format!("start {} first", down.join(", ")),
+        let remedy = match (&down[..], &drained[..]) {
+            ([], []) => "add another node first".to_owned(),
+            ([], [drained, ..]) => format!("have one back first: `storhaug undrain {drained}`"),
+            (down, _) => format!("start {} first", down.join(", ")),
         };
         bail!(
             "without {name} there would be no quorum: of {} members {needed} have to take part, \
@@ -105,6 +109,15 @@ mod tests {
                 "{up:?} {down:?}"
             );
         }
+        // Who is drained may be down next.
+        let (members, mut drained) = state(&["a", "b", "c"], &[]);
+        if let Some(node) = drained.nodes.get_mut("b") {
+            node.standby = true;
+        }
+        let error = after_leaving(&members, "a", &drained).unwrap_err();
+        assert!(error.to_string().contains("storhaug undrain b"), "{error}");
+        assert!(after_leaving(&members, "b", &drained).is_ok());
+        assert!(after_joining(&members, "x", &drained).is_ok());
         // Who is down already costs nothing more.
         let (members, state) = state(&["a", "b"], &["c"]);
         assert!(after_leaving(&members, "c", &state).is_ok());

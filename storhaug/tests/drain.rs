@@ -9,7 +9,10 @@
 mod fake;
 mod simulator;
 
+use std::cell::RefCell;
+use std::io::Write;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use fake::{Fake, configuration};
@@ -27,6 +30,26 @@ use storhaug::vips::{self, Change};
 use storhaug::xml::Element;
 use storhaug_agents::deadline::Deadline;
 use storhaug_agents::exec::{Cmd, Host, Runner};
+
+/// What was said to the user.
+#[derive(Clone, Default)]
+struct Said(Rc<RefCell<Vec<u8>>>);
+
+impl Said {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.borrow().clone()).unwrap()
+    }
+}
+
+impl Write for Said {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.borrow_mut().write(text)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
 
 struct Town {
     fake: Fake,
@@ -48,6 +71,16 @@ impl Town {
         let wait = true;
         let manner = Manner { wait, force: false };
         drain::drain(self.fake.machine(), node, manner, progress)
+    }
+
+    /// Drains a node whatever it costs. What was said.
+    fn force(&self, node: &str) -> String {
+        let said = Said::default();
+        let progress = &mut Progress::into(said.clone());
+        let (wait, force) = (true, true);
+        let manner = Manner { wait, force };
+        drain::drain(self.fake.machine(), node, manner, progress).unwrap();
+        said.text()
     }
 
     fn undrain(&self, node: &str) -> anyhow::Result<Outcome> {
@@ -171,6 +204,92 @@ fn a_drain_that_costs_too_much_is_refused() {
     let error = town.drain("node2").unwrap_err().to_string();
     assert!(error.contains("start node3 first"), "{error}");
     assert_eq!(town.fake.configuration(), before);
+}
+
+/// All others are up, and none of them serves.
+#[test]
+fn the_last_node_that_serves_is_emptied_only_by_force() {
+    let town = Town::new();
+    {
+        let mut cluster = town.fake.cluster.borrow_mut();
+        let cluster = cluster.as_mut().unwrap();
+        cluster.mute("node1");
+        cluster.mute("node3");
+        cluster.settle();
+    }
+    let (held, before) = (town.on("node2"), town.fake.configuration());
+    assert_eq!(held.len(), 5);
+    let pushes = town.fake.said("cibadmin --patch");
+    let error = town.drain("node2").unwrap_err().to_string();
+    assert!(
+        error.contains("no other node can serve vip-10.0.0.100"),
+        "{error}"
+    );
+    assert_eq!(town.fake.said("cibadmin --patch"), pushes);
+    assert_eq!(town.fake.configuration(), before);
+    let said = town.force("node2");
+    for vip in &held {
+        assert!(said.contains(&format!("{vip} is served nowhere")), "{said}");
+    }
+    assert_eq!(town.on("node2"), [""; 0]);
+    assert_eq!(town.undrain("node2").unwrap(), Outcome::Done);
+    assert_eq!(town.on("node2"), held);
+    assert_eq!(town.fake.configuration(), before);
+}
+
+#[test]
+fn a_second_node_is_drained_only_by_force() {
+    let town = Town::new();
+    town.drain("node1").unwrap();
+    let before = town.fake.configuration();
+    let error = town.drain("node2").unwrap_err().to_string();
+    assert!(error.contains("storhaug undrain node1"), "{error}");
+    assert_eq!(town.fake.configuration(), before);
+    let said = town.force("node2");
+    assert!(!said.contains("nowhere"), "{said}");
+    assert_eq!(town.on("node3").len(), 5);
+    // Nobody is left.
+    let said = town.force("node3");
+    assert_eq!(said.matches("is served nowhere").count(), 5, "{said}");
+}
+
+#[test]
+fn an_answer_that_is_refused_is_asked_for_again() {
+    let town = Town::new();
+    *town.fake.busy.borrow_mut() = 2;
+    assert_eq!(town.drain("node2").unwrap(), Outcome::Done);
+    assert_eq!(*town.fake.busy.borrow(), 0);
+}
+
+/// Somebody has used `crm_standby --lifetime reboot`.
+#[test]
+fn a_node_that_stands_aside_for_a_while_is_taken_back() {
+    let town = Town::new();
+    let held = town.on("node2");
+    {
+        let mut cluster = town.fake.cluster.borrow_mut();
+        let cluster = cluster.as_mut().unwrap();
+        cluster.aside.insert("node2".into());
+        cluster.settle();
+    }
+    assert_eq!(town.on("node2"), [""; 0]);
+    assert_eq!(town.undrain("node2").unwrap(), Outcome::Done);
+    assert_eq!(town.on("node2"), held);
+    assert_eq!(town.undrain("node2").unwrap(), Outcome::NothingToDo);
+}
+
+#[test]
+fn a_cluster_that_falls_silent_is_said_to_be() {
+    let town = Town::new();
+    *town.fake.dies_at.borrow_mut() = Some("crm_mon");
+    let error = town
+        .vip(&Change::Add(address("10.0.0.200/24")))
+        .unwrap_err();
+    let error = format!("{error:#}");
+    assert!(
+        error.starts_with("what runs by now is not known"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -35,6 +35,12 @@ pub struct Fake {
     pub commands: RefCell<Vec<Cmd>>,
     /// Number of pushes to refuse because somebody else was faster.
     pub contended: RefCell<u32>,
+    /// Number of answers that GlusterFS refuses to give.
+    pub busy: RefCell<u32>,
+    /// Number of looks at the cluster before a push has shown an effect.
+    pub lag: RefCell<u32>,
+    /// What is seen until then.
+    stale: RefCell<String>,
     /// What somebody else makes of the cluster before the next push.
     pub meanwhile: RefCell<Option<Element>>,
     /// The call of pcs at which the power goes.
@@ -57,6 +63,9 @@ impl Fake {
             cluster: RefCell::new(None),
             commands: RefCell::default(),
             contended: RefCell::new(0),
+            busy: RefCell::new(0),
+            lag: RefCell::new(0),
+            stale: RefCell::default(),
             meanwhile: RefCell::new(None),
             dies_at: RefCell::new(None),
             dies_after: RefCell::new(None),
@@ -160,6 +169,13 @@ impl Fake {
 
     /// A volume of three replicas.
     fn gluster(&self, words: &[&str]) -> String {
+        let mut busy = self.busy.borrow_mut();
+        if *busy > 0 {
+            *busy -= 1;
+            let refusal =
+                "<opRet>-1</opRet><opErrstr>Another transaction is in progress</opErrstr>";
+            return format!("<cliOutput>{refusal}</cliOutput>");
+        }
         let bricks = |brick: fn(u32, bool) -> String| -> String {
             let limping = *self.limping.borrow();
             (1..=3).map(|n| brick(n, !(limping && n == 1))).collect()
@@ -189,6 +205,9 @@ impl Fake {
         if let Some(theirs) = self.meanwhile.borrow_mut().take() {
             cluster.replace(theirs);
             return Ok(103);
+        }
+        if *self.lag.borrow() > 0 {
+            *self.stale.borrow_mut() = cluster.crm_mon();
         }
         let directory = tempfile::tempdir()?;
         let (cib, patch) = (directory.path().join("cib"), directory.path().join("patch"));
@@ -243,6 +262,10 @@ impl Runner for Fake {
                 Output::exited(cmd, 0, "", "")
             }
             "fence_ipmilan" => Output::exited(cmd, 0, "", ""),
+            "crm_mon" if *self.lag.borrow() > 0 && !self.stale.borrow().is_empty() => {
+                *self.lag.borrow_mut() -= 1;
+                Output::exited(cmd, 0, &self.stale.borrow(), "")
+            }
             "crm_mon" => match &*self.cluster.borrow() {
                 Some(cluster) => Output::exited(cmd, 0, &cluster.crm_mon(), ""),
                 None => return offline(),
@@ -253,6 +276,17 @@ impl Runner for Fake {
             },
             "cibadmin" => Output::exited(cmd, self.patch(cmd.input().unwrap_or_default())?, "", ""),
             "crm_diff" | "crm_verify" | "crm_simulate" => Host.run(cmd, deadline)?,
+            "crm_attribute" => {
+                let mut cluster = self.cluster.borrow_mut();
+                let cluster = cluster.as_mut().unwrap();
+                assert!(
+                    words.ends_with(&["--lifetime", "reboot", "--delete"]),
+                    "{cmd}"
+                );
+                cluster.aside.remove(words[2]);
+                cluster.settle();
+                Output::exited(cmd, 0, "", "")
+            }
             "crm_resource" => Output::exited(cmd, 0, "", ""),
             "gluster" => Output::exited(cmd, 0, &self.gluster(&words[1..]), ""),
             other => bail!("{other} was run"),

@@ -89,6 +89,8 @@ pub struct Simulation {
     cib: Element,
     /// Nodes whose smbd does not answer, whatever Pacemaker thinks.
     mute: BTreeSet<String>,
+    /// Nodes that are on standby until they leave.
+    pub aside: BTreeSet<String>,
     /// Everything that was done, in order.
     pub done: Vec<Action>,
 }
@@ -115,6 +117,7 @@ impl Simulation {
         let mut simulation = Simulation {
             cib,
             mute: BTreeSet::new(),
+            aside: BTreeSet::new(),
             done: Vec::new(),
         };
         let up: Vec<String> = cluster
@@ -157,6 +160,7 @@ impl Simulation {
         let mut simulation = Simulation {
             cib,
             mute: BTreeSet::new(),
+            aside: BTreeSet::new(),
             done: Vec::new(),
         };
         for name in names {
@@ -272,22 +276,27 @@ impl Simulation {
             let name = node.get("uname").unwrap_or_default().to_owned();
             let works = serving.contains(&name.as_str()) && !mute.contains(&name);
             let id = node.id().to_owned();
-            let had = node.find("transient_attributes").is_some();
+            let had = node.find("transient_attributes").cloned();
             node.children
                 .retain(|child| child.name != "transient_attributes");
-            if works {
-                let pair = Element::new("nvpair")
-                    .with("id", format!("status-{id}-storhaug-smb"))
-                    .with("name", "storhaug-smb")
-                    .with("value", "1");
+            let ready = works.then_some(("storhaug-smb", "1"));
+            let aside = self.aside.contains(&name).then_some(("standby", "on"));
+            let pairs: Vec<Element> = ready
+                .into_iter()
+                .chain(aside)
+                .map(|(name, value)| {
+                    Element::new("nvpair")
+                        .with("id", format!("status-{id}-{name}"))
+                        .with("name", name)
+                        .with("value", value)
+                })
+                .collect();
+            if !pairs.is_empty() {
                 let set = Element::new("instance_attributes").with("id", format!("status-{id}"));
-                node.children.push(
-                    Element::new("transient_attributes")
-                        .with("id", &id)
-                        .child(set.child(pair)),
-                );
+                let attributes = Element::new("transient_attributes").with("id", &id);
+                node.children.push(attributes.child(set.holding(pairs)));
             }
-            changed |= had != works;
+            changed |= had.as_ref() != node.find("transient_attributes");
         }
         changed
     }
