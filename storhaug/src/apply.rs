@@ -28,6 +28,9 @@ use crate::xml::Element;
 /// about 20 ms.
 pub const EVERY: Duration = Duration::from_millis(500);
 
+/// How long an address may take to be on another node; it takes a second.
+pub const MOVING: Duration = Duration::from_secs(60);
+
 /// How long the members may take to find each other.
 pub const JOINING: Duration = Duration::from_secs(180);
 
@@ -120,7 +123,13 @@ impl<'a> Apply<'a> {
 
     fn facts(&self, live: &Live) -> anyhow::Result<Facts> {
         let mut facts = match self.slots {
-            Slots::Kept => machine::kept(self.cluster, live),
+            Slots::Kept => match machine::kept(self.cluster, live) {
+                facts if facts.slots.is_empty() && self.cluster.smb.is_some() => bail!(
+                    "CTDB's list of nodes is not in the cluster's configuration; run `storhaug \
+                     setup`"
+                ),
+                facts => facts,
+            },
             Slots::Resolved => match machine::facts(self.cluster, live) {
                 (facts, doubts) if doubts.is_empty() => facts,
                 // A wrong address in CTDB's list takes SMB down everywhere.

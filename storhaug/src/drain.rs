@@ -14,7 +14,7 @@ use storhaug_agents::deadline::{Deadline, until};
 use storhaug_agents::exec::Cmd;
 use storhaug_agents::glusterfs;
 
-use crate::apply::{Apply, EVERY, Outcome};
+use crate::apply::{Apply, EVERY, MOVING, Outcome};
 use crate::cluster::{Cluster, Storage};
 use crate::desired::{self, TAG};
 use crate::machine::{Machine, applied};
@@ -24,9 +24,6 @@ use crate::progress::Progress;
 use crate::quorum;
 use crate::state::State;
 use crate::xml::Element;
-
-/// How long an address may take to be on another node; it takes a second.
-const MOVING: Duration = Duration::from_secs(60);
 
 /// How long services may take to stop.
 const STOPPING: Duration = Duration::from_secs(300);

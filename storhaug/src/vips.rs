@@ -3,13 +3,18 @@
 
 use std::net::IpAddr;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
+use storhaug_agents::deadline::{Deadline, until};
+use storhaug_agents::samba;
 
-use crate::apply::{Apply, NOT_THE_SAME, Outcome, Rehearsed, Slots, outcome, running, write};
-use crate::cluster::{Cluster, Vip};
+use crate::apply::{
+    Apply, EVERY, MOVING, NOT_THE_SAME, Outcome, Rehearsed, Slots, outcome, running, write,
+};
+use crate::cluster::{Cluster, Service, Vip};
 use crate::config::Places;
 use crate::config::edit::{Edit, NewVip};
 use crate::machine::{Machine, applied};
+use crate::pacemaker;
 use crate::preflight;
 use crate::progress::Progress;
 
@@ -61,7 +66,44 @@ pub fn change(
     let (pushed, leaving) = apply.push(progress, Rehearsed::No)?;
     let written = write(staged, progress)?;
     apply.settle(&leaving, progress)?;
+    if let Change::Move(word, node) = change {
+        arrive(machine, find(&loaded.cluster, word)?, node, progress)?;
+    }
     Ok(outcome(pushed || written))
+}
+
+/// Waits until an address is on the node where it is at home, unless that node
+/// does not serve now.
+fn arrive(
+    machine: Machine<'_>,
+    vip: &Vip,
+    home: &str,
+    progress: &mut Progress,
+) -> anyhow::Result<()> {
+    let name = &vip.name;
+    progress.waiting(&format!("waiting until {name} is on {home}"));
+    let arrived = until(Deadline::after(MOVING), EVERY, "an address to move", || {
+        let state = pacemaker::state(machine.runner)?;
+        if state.running(name).contains(&home) {
+            return Ok(Some(true));
+        }
+        let serves = state.nodes.get(home).is_some_and(|node| {
+            let ready = node.attributes.get(samba::READY.name());
+            let ready = !vip.services.contains(&Service::Smb) || ready.is_some_and(|is| is == "1");
+            ready && node.online && !node.standby && !node.maintenance
+        });
+        Ok((!serves).then_some(false))
+    });
+    match arrived.with_context(|| {
+        format!(
+            "{name} does not go to {home}; `crm_resource --why --resource {name} --node {home}` \
+             tells more"
+        )
+    })? {
+        true => progress.done(&format!("{name} is on {home}")),
+        false => progress.warn(&format!("{name} goes to {home} when {home} serves")),
+    }
+    Ok(())
 }
 
 /// What has to be written; nothing where it says so already.
@@ -92,8 +134,9 @@ fn edit(change: &Change, cluster: &Cluster) -> anyhow::Result<Option<Edit>> {
                 let nodes = nodes.collect::<Vec<_>>().join(", ");
                 bail!("no address can be on {node}; those that serve are {nodes}");
             }
-            let there = vip.prefer.first() == Some(node) && vip.prefer.len() == 1;
-            (!there).then(|| Edit::PreferVip(vip.address, node.clone()))
+            let others = vip.prefer.iter().filter(|other| *other != node);
+            let order = std::iter::once(node).chain(others).cloned().collect();
+            (vip.prefer != order).then_some(Edit::PreferVip(vip.address, order))
         }
     })
 }

@@ -89,9 +89,22 @@ impl Town {
     }
 
     fn vip(&self, change: &Change) -> anyhow::Result<Outcome> {
+        self.vip_saying(change, Progress::into(std::io::sink()))
+    }
+
+    /// Gives an address a home. What was said.
+    fn moved(&self, vip: &str, node: &str) -> String {
+        let said = Said::default();
+        let change = Change::Move(vip.into(), node.into());
+        let outcome = self.vip_saying(&change, Progress::into(said.clone()));
+        assert_eq!(outcome.unwrap(), Outcome::Done);
+        said.text()
+    }
+
+    fn vip_saying(&self, change: &Change, mut progress: Progress) -> anyhow::Result<Outcome> {
         let places = Places::File(self.file.clone());
-        let progress = &mut Progress::into(std::io::sink());
-        vips::change(self.fake.machine(), "elsewhere", change, &places, progress)
+        let machine = self.fake.machine();
+        vips::change(machine, "elsewhere", change, &places, &mut progress)
     }
 
     /// The cluster as it would be with `cluster` applied elsewhere.
@@ -390,6 +403,29 @@ fn an_address_comes_though_no_name_is_found() {
 }
 
 #[test]
+fn a_list_that_is_lost_is_not_taken_for_an_empty_one() {
+    let town = Town::new();
+    let emptied = |configuration: &mut Element| {
+        configuration.walk_mut(&mut |element| {
+            if element.name == "nvpair" && element.get("name") == Some("nodes") {
+                element.set("value", "");
+            }
+        });
+    };
+    let mut running = town.fake.cluster.borrow_mut();
+    running.as_mut().unwrap().configure(emptied);
+    drop(running);
+    let before = town.fake.configuration();
+    let new = Change::Add(address("10.0.0.200/24"));
+    let error = town.vip(&new).unwrap_err().to_string();
+    assert!(error.contains("run `storhaug setup`"), "{error}");
+    assert_eq!(town.fake.configuration(), before);
+    let loaded = config::load(&Places::File(town.file.clone())).unwrap();
+    town.fake.setup(&loaded).unwrap();
+    assert_eq!(town.vip(&new).unwrap(), Outcome::Done);
+}
+
+#[test]
 fn a_file_of_yesterday_takes_nothing_away() {
     let town = Town::new();
     let yesterday = std::fs::read_to_string(&town.file).unwrap();
@@ -461,4 +497,65 @@ fn a_file_that_cannot_be_written_changes_nothing() {
     let umount = Cmd::new("umount").arg(&directory);
     let output = Host.run(&umount, Deadline::after(Duration::from_secs(60)));
     output.unwrap().checked().unwrap();
+}
+
+#[test]
+fn an_address_has_moved_when_that_is_said() {
+    let town = Town::new();
+    let go = |node: &str| town.moved("vip-10.0.0.100", node);
+    let home = town.holder("vip-10.0.0.100");
+    let mut others = ["node1", "node2", "node3"].into_iter();
+    let other = others.find(|node| *node != home).unwrap();
+    // For a while everything is as it was: Pacemaker has not begun yet.
+    *town.fake.lag.borrow_mut() = 3;
+    let said = go(other);
+    assert!(
+        said.contains(&format!("vip-10.0.0.100 is on {other}\n")),
+        "{said}"
+    );
+    assert_eq!(*town.fake.lag.borrow(), 0);
+    assert_eq!(town.holder("vip-10.0.0.100"), other);
+    // A node that serves nothing now is its home all the same.
+    town.drain(&home).unwrap();
+    let said = go(&home);
+    assert!(
+        said.contains(&format!("goes to {home} when {home} serves")),
+        "{said}"
+    );
+    assert_eq!(town.holder("vip-10.0.0.100"), other);
+    town.undrain(&home).unwrap();
+    assert_eq!(town.holder("vip-10.0.0.100"), home);
+    // Nor does one whose smbd has not said that it works.
+    {
+        let mut cluster = town.fake.cluster.borrow_mut();
+        let cluster = cluster.as_mut().unwrap();
+        cluster.mute(other);
+        cluster.settle();
+    }
+    let said = go(other);
+    assert!(
+        said.contains(&format!("goes to {other} when {other} serves")),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_new_home_leaves_the_other_preferences_in_their_order() {
+    let town = Town::new();
+    let text = std::fs::read_to_string(&town.file).unwrap();
+    let prefer = |order: &str| {
+        let address = "address = \"10.0.0.100/24\"\n";
+        text.replace(address, &format!("{address}prefer = [{order}]\n"))
+    };
+    std::fs::write(&town.file, prefer("\"node1\", \"node3\"")).unwrap();
+    let loaded = config::load(&Places::File(town.file.clone())).unwrap();
+    town.fake.setup(&loaded).unwrap();
+    town.moved("10.0.0.100", "node2");
+    let after = std::fs::read_to_string(&town.file).unwrap();
+    assert_eq!(after, prefer("\"node2\", \"node1\", \"node3\""));
+    town.moved("10.0.0.100", "node3");
+    let after = std::fs::read_to_string(&town.file).unwrap();
+    assert_eq!(after, prefer("\"node3\", \"node2\", \"node1\""));
+    let again = Change::Move("10.0.0.100".into(), "node3".into());
+    assert_eq!(town.vip(&again).unwrap(), Outcome::NothingToDo);
 }

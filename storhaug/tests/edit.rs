@@ -120,7 +120,7 @@ fn the_lines_of_the_slides_form_keep_their_manner() {
     );
     let address = "10.0.0.101".parse().unwrap();
     let loaded = file
-        .edit(&[Edit::PreferVip(address, "n-3".into())])
+        .edit(&[Edit::PreferVip(address, vec!["n-3".into()])])
         .unwrap();
     assert_eq!(loaded.cluster.vips[0].prefer, ["n-3"]);
     assert!(file.text().contains("\nHA_VIP_NODES=\"n-3\"\n"));
@@ -147,7 +147,10 @@ fn what_the_slides_form_cannot_say_is_refused() {
             Edit::RemoveNode("n1".into()),
             "storhaug vip remove 10.0.0.101",
         ),
-        (Edit::PreferVip(address(), "n2".into()), "HA_VIP_NODES"),
+        (
+            Edit::PreferVip(address(), vec!["n2".into()]),
+            "HA_VIP_NODES",
+        ),
     ] {
         let error = file.edit(&[edit]).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");

@@ -32,8 +32,8 @@ pub enum Edit {
     AddVip(NewVip),
     /// There is one virtual address less.
     RemoveVip(IpAddr),
-    /// A virtual address prefers this node to all others.
-    PreferVip(IpAddr, String),
+    /// A virtual address prefers these nodes, the first one most.
+    PreferVip(IpAddr, Vec<String>),
 }
 
 /// A node to be added.

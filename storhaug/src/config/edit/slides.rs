@@ -16,7 +16,11 @@ pub(super) fn edit(files: &mut [Found], edit: &Edit) -> anyhow::Result<()> {
         Edit::RemoveNode(name) => text.remove_node(name),
         Edit::AddVip(vip) => text.add_vip(vip),
         Edit::RemoveVip(address) => text.remove_vip(*address),
-        Edit::PreferVip(address, node) => text.prefer(*address, node),
+        // This form has one node for each address.
+        Edit::PreferVip(address, nodes) => match nodes.first() {
+            Some(node) => text.prefer(*address, node),
+            None => Ok(()),
+        },
     }
 }
 

@@ -39,8 +39,8 @@ fn change(documents: &mut [DocumentMut], edit: &Edit) -> anyhow::Result<()> {
                 remove(document, "vip", |vip| has_address(vip, *address));
             }
         }
-        Edit::PreferVip(address, node) => {
-            let wanted = value_of(std::slice::from_ref(node));
+        Edit::PreferVip(address, nodes) => {
+            let wanted = value_of(nodes);
             for document in documents {
                 each(document, "vip", |vip| {
                     if has_address(vip, *address) {
