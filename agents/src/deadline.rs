@@ -25,6 +25,12 @@ impl Deadline {
         self.left().is_zero()
     }
 
+    /// The time that is left as the timeout of a socket, for which zero would
+    /// mean none.
+    pub fn timeout(self) -> Duration {
+        self.left().max(Duration::from_millis(1))
+    }
+
     /// This deadline, but no later than `duration` from now.
     #[must_use]
     pub fn earlier(self, duration: Duration) -> Self {

@@ -6,17 +6,12 @@
 //! both): `grace` takes one string, `EVENT:ARGUMENT`, answers that it was done
 //! whatever came of it, and waits for the recovery directory to be read.
 
-use std::{
-    io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use serde::Deserialize;
 
-use crate::{deadline::Deadline, exec::Cmd, ocf::Ctx};
+use crate::{deadline::Deadline, exec::Cmd, ocf::Ctx, tcp::Connection};
 
 /// Where the agents of Ganesha keep what is of this start only.
 pub const RUNTIME: &str = "/run/storhaug/ganesha";
@@ -47,31 +42,11 @@ pub fn null(address: SocketAddr, deadline: Deadline) -> anyhow::Result<()> {
 }
 
 fn call(address: SocketAddr, deadline: Deadline) -> anyhow::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&address, some(deadline))?;
-    stream.set_write_timeout(Some(some(deadline)))?;
-    stream.write_all(&request())?;
+    let mut ganesha = Connection::open(address, deadline)?;
+    ganesha.send(&request())?;
     let mut answer = [0; 28];
-    let mut filled = 0;
-    while filled < answer.len() {
-        stream.set_read_timeout(Some(some(deadline)))?;
-        match stream.read(&mut answer[filled..]) {
-            Ok(0) => bail!("the server closed the connection"),
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => bail!("no answer in time"),
-            Err(error) => return Err(error.into()),
-        }
-        ensure!(
-            filled == answer.len() || !deadline.expired(),
-            "no answer in time"
-        );
-    }
+    ganesha.receive(&mut answer)?;
     accepted(&answer)
-}
-
-/// The time that is left; a timeout of zero would mean none.
-fn some(deadline: Deadline) -> Duration {
-    deadline.left().max(Duration::from_millis(1))
 }
 
 /// Identifies the call; there is one for each connection.

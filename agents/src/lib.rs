@@ -24,4 +24,5 @@ pub mod ocf;
 pub mod recovery;
 pub mod samba;
 pub mod systemd;
+pub mod tcp;
 pub mod vip;

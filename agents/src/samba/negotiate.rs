@@ -2,16 +2,11 @@
 //! takes connections and serves them. Source: [MS-SMB2] sections 2.1, 2.2.1.2,
 //! 2.2.3 and 2.2.4.
 
-use std::{
-    fs::File,
-    io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
-    time::Duration,
-};
+use std::{fs::File, io::Read, net::SocketAddr};
 
 use anyhow::{Context, bail, ensure};
 
-use crate::deadline::Deadline;
+use crate::{deadline::Deadline, tcp::Connection};
 
 /// SMB 2.1, 3.0, 3.0.2 and 3.1.1.
 const DIALECTS: [u16; 4] = [0x0210, 0x0300, 0x0302, 0x0311];
@@ -43,24 +38,18 @@ pub fn negotiate(address: SocketAddr, deadline: Deadline) -> anyhow::Result<u16>
 }
 
 fn talk(address: SocketAddr, deadline: Deadline) -> anyhow::Result<u16> {
-    let mut stream = TcpStream::connect_timeout(&address, some(deadline))?;
-    stream.set_write_timeout(Some(some(deadline)))?;
-    stream.write_all(&request(&nonce()?))?;
+    let mut smbd = Connection::open(address, deadline)?;
+    smbd.send(&request(&nonce()?))?;
     let mut frame = [0; 4];
-    receive(&mut stream, &mut frame, deadline)?;
+    smbd.receive(&mut frame)?;
     let [0, high, middle, low] = frame else {
         bail!("the answer is no SMB message");
     };
     let length = u32::from_be_bytes([0, high, middle, low]) as usize;
     ensure!(length <= LONGEST, "an answer of {length} bytes");
     let mut answer = vec![0; length];
-    receive(&mut stream, &mut answer, deadline)?;
+    smbd.receive(&mut answer)?;
     dialect(&answer)
-}
-
-/// The time that is left; a timeout of zero would mean none.
-fn some(deadline: Deadline) -> Duration {
-    deadline.left().max(Duration::from_millis(1))
 }
 
 fn nonce() -> anyhow::Result<Nonce> {
@@ -72,26 +61,6 @@ fn nonce() -> anyhow::Result<Nonce> {
     random.read_exact(&mut nonce.guid)?;
     random.read_exact(&mut nonce.salt)?;
     Ok(nonce)
-}
-
-/// Fills `buffer`, however small the pieces that it comes in.
-fn receive(stream: &mut TcpStream, buffer: &mut [u8], deadline: Deadline) -> anyhow::Result<()> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        stream.set_read_timeout(Some(some(deadline)))?;
-        match stream.read(&mut buffer[filled..]) {
-            Ok(0) => bail!("the server closed the connection"),
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => bail!("no answer in time"),
-            Err(error) => return Err(error.into()),
-        }
-        ensure!(
-            filled == buffer.len() || !deadline.expired(),
-            "no answer in time"
-        );
-    }
-    Ok(())
 }
 
 /// The request, framed for TCP.

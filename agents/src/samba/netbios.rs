@@ -41,7 +41,7 @@ fn talk(address: SocketAddr, deadline: Deadline) -> anyhow::Result<()> {
         socket.send(&question(id))?;
         let by = deadline.earlier(AGAIN);
         while !by.expired() {
-            socket.set_read_timeout(Some(by.left().max(Duration::from_millis(1))))?;
+            socket.set_read_timeout(Some(by.timeout()))?;
             match socket.recv(&mut answer) {
                 Ok(length) if answer.starts_with(&id.to_be_bytes()) => {
                     return verdict(&answer[..length]);
