@@ -13,30 +13,21 @@ use std::{
     fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    os::{
-        linux::net::SocketAddrExt,
-        unix::{
-            fs::{PermissionsExt, symlink},
-            net::{SocketAddr, UnixListener},
-        },
-    },
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
-};
 use storhaug_agents::{ganesha::Ganesha, ganesha_trigger::GaneshaTrigger, ocf::Agent};
+
+use machine::{Machine, UP, outcome};
+
+#[path = "../machine/mod.rs"]
+mod machine;
 
 /// For whatever takes no time on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-const UP: &str = "LoadState=loaded\nActiveState=active\nSubState=running\nResult=success\n";
-const DOWN: &str = "LoadState=loaded\nActiveState=inactive\nSubState=dead\nResult=success\n";
 
 const PUBLISHED: &str = "attrd_updater -n storhaug-nfs -U 1";
 const WITHDRAWN: &str = "attrd_updater -n storhaug-nfs -D";
@@ -44,75 +35,26 @@ const WITHDRAWN: &str = "attrd_updater -n storhaug-nfs -D";
 const A: &str = "::ffff:10.0.0.8-(18:Linux NFSv4.2 web1)";
 const B: &str = "::ffff:10.0.0.9-(18:Linux NFSv4.1 web2)";
 
-/// Node 2 of a cluster, as far as the agents can see.
-struct Machine {
-    directory: tempfile::TempDir,
-    _attrd: UnixListener,
-}
-
-/// Runs a test on a machine of its own.
+/// Runs a test on node 2 of a cluster.
 fn alone(test: impl FnOnce(&Machine) + Send + 'static) {
-    let test = move || {
-        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNET).unwrap();
-        let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
-        mount(none, "/", none, private, none).unwrap();
-        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();
-        let mut lo = Command::new("ip");
-        lo.args(["link", "set", "lo", "up"]).stdin(Stdio::null());
-        assert!(lo.status().unwrap().success());
-        let attrd = SocketAddr::from_abstract_name("attrd").unwrap();
-        let machine = Machine {
-            directory: tempfile::tempdir().unwrap(),
-            _attrd: UnixListener::bind_addr(&attrd).unwrap(),
-        };
-        machine.write("unit", DOWN);
-        machine.write("up", UP);
+    let furnish = |machine: &Machine| {
         machine.write("version", "NFS-Ganesha Release = V4.3");
         machine.write("ganesha.conf", "EXPORT { }\n");
         machine.write("grace", r#"{"type":"bbs","data":[true,true,"ok"]}"#);
-        let at = machine.path("").display().to_string();
-        let noted = format!("#!/bin/sh\ncd {at}\necho \"${{0##*/}} $*\" >> asked\n");
         let systemctl = "case $1 in\n\
             show) cat unit;;\n\
             start) cp up unit;;\n\
             stop|kill) printf 'LoadState=loaded\\nActiveState=inactive\\nSubState=dead\\n' > unit;;\n\
             esac\n";
-        machine.program("systemctl", &format!("{noted}{systemctl}"));
-        machine.program("attrd_updater", &noted);
-        machine.program("crm_node", &format!("{noted}echo 2\n"));
-        machine.program("ganesha.nfsd", &format!("{noted}cat version\n"));
-        machine.program("busctl", &format!("{noted}cat grace\n"));
-        test(&machine);
+        machine.noting("systemctl", systemctl);
+        machine.noting("crm_node", "echo 2\n");
+        machine.noting("ganesha.nfsd", "cat version\n");
+        machine.noting("busctl", "cat grace\n");
     };
-    if let Err(panic) = thread::spawn(test).join() {
-        std::panic::resume_unwind(panic);
-    }
+    machine::alone(furnish, test);
 }
 
 impl Machine {
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
-    }
-
-    fn program(&self, name: &str, script: &str) {
-        self.write(name, script);
-        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    /// What was asked since the last time, but for states.
-    fn asked(&self) -> Vec<String> {
-        let asked = fs::read_to_string(self.path("asked")).unwrap_or_default();
-        self.write("asked", "");
-        let asked = asked
-            .lines()
-            .filter(|line| !line.starts_with("systemctl show"));
-        asked.map(str::to_owned).collect()
-    }
-
     /// What the daemon was told by D-Bus since the last time.
     fn told(&self) -> Vec<String> {
         let asked = self.asked().into_iter();
@@ -125,33 +67,14 @@ impl Machine {
 
     /// Calls an agent: exit code and reason.
     fn call(&self, agent: &str, action: &str, more: &[(&str, &str)]) -> (i32, String) {
-        let path = format!("{}:/usr/bin:/bin", self.directory.path().display());
-        let output = Command::new(agent)
-            .arg(action)
-            .env_clear()
-            .env("PATH", path)
-            .env("OCF_RESOURCE_INSTANCE", "nfs")
+        let mut action = self.action(agent, "nfs", action, PATIENCE);
+        action
             .env("OCF_RESKEY_ip", "10.0.0.101")
             .env("OCF_RESKEY_state_directory", self.path("state"))
             .env("OCF_RESKEY_config", self.path("ganesha.conf"))
-            .env(
-                "OCF_RESKEY_CRM_meta_timeout",
-                PATIENCE.as_millis().to_string(),
-            )
-            .envs(more.iter().copied())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        assert!(output.stdout.is_empty(), "{output:?}");
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        let reason = stderr
-            .lines()
-            .rev()
-            .find_map(|line| line.strip_prefix("ocf-exit-reason:"));
-        (
-            output.status.code().unwrap(),
-            reason.unwrap_or_default().to_owned(),
-        )
+            .envs(more.iter().copied());
+        let (code, reason, _) = outcome(&mut action);
+        (code, reason)
     }
 
     fn ganesha(&self, action: &str) -> i32 {

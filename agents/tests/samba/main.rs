@@ -13,15 +13,8 @@ use std::{
     fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    os::{
-        fd::AsRawFd,
-        linux::net::SocketAddrExt,
-        unix::{
-            fs::PermissionsExt,
-            net::{SocketAddr, UnixListener},
-        },
-    },
-    path::{Path, PathBuf},
+    os::fd::AsRawFd,
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -37,18 +30,15 @@ use storhaug_agents::{
     samba::Samba,
 };
 
+use machine::{DOWN, Machine, UP, outcome};
+
+#[path = "../machine/mod.rs"]
+mod machine;
+
 /// For whatever takes no time on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-const UP: &str = "LoadState=loaded\nActiveState=active\nSubState=running\nResult=success\n";
-const DOWN: &str = "LoadState=loaded\nActiveState=inactive\nSubState=dead\nResult=success\n";
 const FAILED: &str = "LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=exit-code\n";
-
-/// A machine with Samba, as far as the agent can see.
-struct Machine {
-    directory: tempfile::TempDir,
-    _attrd: UnixListener,
-}
 
 /// What Pacemaker sees of an action.
 #[derive(Debug)]
@@ -59,26 +49,10 @@ struct Seen {
     said: String,
 }
 
-/// Runs a test on a machine of its own.
+/// Runs a test on a machine with Samba.
 fn alone(test: impl FnOnce(&Machine) + Send + 'static) {
-    let test = move || {
-        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNET).unwrap();
-        let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
-        mount(none, "/", none, private, none).unwrap();
-        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();
-        let mut lo = Command::new("ip");
-        lo.args(["link", "set", "lo", "up"]).stdin(Stdio::null());
-        assert!(lo.status().unwrap().success());
-        let attrd = SocketAddr::from_abstract_name("attrd").unwrap();
-        let machine = Machine {
-            directory: tempfile::tempdir().unwrap(),
-            _attrd: UnixListener::bind_addr(&attrd).unwrap(),
-        };
-        machine.write("unit", DOWN);
-        machine.write("up", UP);
+    let furnish = |machine: &Machine| {
         machine.write("conf", "[global]\n\tclustering = Yes\n[a]\n\tpath = /run\n");
-        let at = machine.path("").display().to_string();
-        let noted = format!("#!/bin/sh\ncd {at}\necho \"${{0##*/}} $*\" >> asked\n");
         let systemctl = "for last; do :; done\n\
             case $1:$last in\n\
             show:smb.service) cat unit;;\n\
@@ -86,68 +60,18 @@ fn alone(test: impl FnOnce(&Machine) + Send + 'static) {
             start:*) cp up unit;;\n\
             stop:*|kill:*) printf 'LoadState=loaded\\nActiveState=inactive\\nSubState=dead\\n' > unit;;\n\
             esac\n";
-        machine.program("systemctl", &format!("{noted}{systemctl}"));
-        machine.program("testparm", &format!("{noted}cat conf\n"));
-        machine.program("attrd_updater", &noted);
-        machine.program("wbinfo", &format!("{noted}exit $(cat winbindd)\n"));
-        test(&machine);
+        machine.noting("systemctl", systemctl);
+        machine.noting("testparm", "cat conf\n");
+        machine.noting("wbinfo", "exit $(cat winbindd)\n");
     };
-    if let Err(panic) = thread::spawn(test).join() {
-        std::panic::resume_unwind(panic);
-    }
+    machine::alone(furnish, test);
 }
 
 impl Machine {
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
-    }
-
-    fn program(&self, name: &str, script: &str) {
-        self.write(name, script);
-        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    /// What the agent asked of systemd and Pacemaker since the last time, but
-    /// for states.
-    fn asked(&self) -> Vec<String> {
-        let asked = fs::read_to_string(self.path("asked")).unwrap_or_default();
-        self.write("asked", "");
-        let asked = asked
-            .lines()
-            .filter(|line| !line.starts_with("systemctl show"));
-        asked.map(str::to_owned).collect()
-    }
-
     fn call(&self, action: &str, timeout: Duration, more: &[(&str, &str)]) -> Seen {
-        let path = format!("{}:/usr/bin:/bin", self.directory.path().display());
-        let output = Command::new(env!("CARGO_BIN_EXE_samba"))
-            .arg(action)
-            .env_clear()
-            .env("PATH", path)
-            .env("OCF_RESOURCE_INSTANCE", "smbd")
-            .env(
-                "OCF_RESKEY_CRM_meta_timeout",
-                timeout.as_millis().to_string(),
-            )
-            .envs(more.iter().copied())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        assert!(output.stdout.is_empty(), "{output:?}");
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        let reason = stderr
-            .lines()
-            .rev()
-            .find_map(|line| line.strip_prefix("ocf-exit-reason:"));
-        Seen {
-            code: output.status.code().unwrap(),
-            reason: reason.unwrap_or_default().to_owned(),
-            said: stderr,
-        }
+        let mut action = self.action(env!("CARGO_BIN_EXE_samba"), "smbd", action, timeout);
+        let (code, reason, said) = outcome(action.envs(more.iter().copied()));
+        Seen { code, reason, said }
     }
 
     fn start(&self) -> Seen {
