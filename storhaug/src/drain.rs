@@ -55,21 +55,20 @@ pub fn drain(
     progress: &mut Progress,
 ) -> anyhow::Result<Outcome> {
     let _lock = machine.lock()?;
-    let town = Town::look(machine, name)?;
-    let before = pacemaker::state(machine.runner)?;
-    let node = before.nodes.get(name).cloned().unwrap_or_default();
-    let drained = node.standby && town.bans().is_empty();
+    let member = Member::look(machine, name)?;
+    let node = member.before.nodes.get(name).cloned().unwrap_or_default();
+    let drained = node.standby && member.bans().is_empty();
     if !drained {
         if !node.online {
             bail!("{name} is not up, so that nothing runs on it");
         }
         if !manner.force {
-            town.affordable(&before, progress)?;
+            member.affordable(progress)?;
         }
-        let vips = town.cluster.vips.iter().map(|vip| vip.name.as_str());
-        let held = vips.filter(|vip| before.running(vip).contains(&name));
+        let vips = member.cluster.vips.iter().map(|vip| vip.name.as_str());
+        let held = vips.filter(|vip| member.before.running(vip).contains(&name));
         let held: Vec<&str> = held.collect();
-        let stranded = town.stranded(&held)?;
+        let stranded = member.stranded(&held)?;
         if let Some(vip) = stranded.first().filter(|_| !manner.force) {
             bail!(
                 "no other node can serve {vip} now; `storhaug status` tells why, and --force has \
@@ -77,7 +76,7 @@ pub fn drain(
             );
         }
         for vip in held {
-            town.lead_away(vip, stranded.contains(vip), progress)?;
+            member.lead_away(vip, stranded.contains(vip), progress)?;
         }
         progress.begin(&format!("stopping the services on {name}"));
         pacemaker::change(machine.runner, |cib| {
@@ -85,7 +84,7 @@ pub fn drain(
         })?;
     }
     if manner.wait {
-        town.wait_stopped(progress)?;
+        member.wait_stopped(progress)?;
     }
     Ok(if drained {
         Outcome::NothingToDo
@@ -104,16 +103,15 @@ pub fn undrain(
     progress: &mut Progress,
 ) -> anyhow::Result<Outcome> {
     let _lock = machine.lock()?;
-    let town = Town::look(machine, name)?;
-    let before = pacemaker::state(machine.runner)?;
-    let node = before.nodes.get(name).cloned().unwrap_or_default();
-    let drained = node.standby || !town.bans().is_empty();
+    let member = Member::look(machine, name)?;
+    let node = member.before.nodes.get(name).cloned().unwrap_or_default();
+    let drained = node.standby || !member.bans().is_empty();
     if drained {
         progress.begin(&format!("starting the services on {name}"));
         pacemaker::change(machine.runner, |cib| {
             not_standing_by(&without_bans(cib, name), name)
         })?;
-        if standing_aside(&town.cib, name) {
+        if standing_aside(&member.cib, name) {
             let cmd = Cmd::new("crm_attribute")
                 .args(["--node", name, "--name", STANDBY])
                 .args(["--lifetime", "reboot", "--delete"]);
@@ -126,7 +124,7 @@ pub fn undrain(
             "{name} is not up; it serves again when `pcs cluster start {name}` has started it"
         ));
     }
-    Apply::new(machine, &town.cluster).settle(&[], progress)?;
+    Apply::new(machine, &member.cluster).settle(&[], progress)?;
     Ok(if drained {
         Outcome::Done
     } else {
@@ -134,17 +132,19 @@ pub fn undrain(
     })
 }
 
-/// The cluster as it was applied, and the node that is meant.
-struct Town<'a> {
+/// The node that is meant, and its cluster as it was applied and as it is at
+/// the beginning.
+struct Member<'a> {
     machine: Machine<'a>,
     members: Vec<String>,
     cib: Element,
     cluster: Cluster,
+    before: State,
     node: &'a str,
 }
 
-impl<'a> Town<'a> {
-    fn look(machine: Machine<'a>, node: &'a str) -> anyhow::Result<Town<'a>> {
+impl<'a> Member<'a> {
+    fn look(machine: Machine<'a>, node: &'a str) -> anyhow::Result<Member<'a>> {
         let Live {
             corosync: Some(corosync),
             cib: Some(cib),
@@ -158,11 +158,12 @@ impl<'a> Town<'a> {
             let known = corosync.nodes.join(", ");
             bail!("there is no node {node}; there are {known}");
         }
-        Ok(Town {
+        Ok(Member {
             machine,
             members: corosync.nodes,
             cib,
             cluster,
+            before: pacemaker::state(machine.runner)?,
             node,
         })
     }
@@ -173,15 +174,15 @@ impl<'a> Town<'a> {
     }
 
     /// Refuses what would cost the cluster more than a node.
-    fn affordable(&self, state: &State, progress: &mut Progress) -> anyhow::Result<()> {
+    fn affordable(&self, progress: &mut Progress) -> anyhow::Result<()> {
         let name = self.node;
-        quorum::after_leaving(&self.members, name, state)?;
+        quorum::after_leaving(&self.members, name, &self.before)?;
         let mut others = self
             .cluster
             .storage_nodes()
             .filter(|node| node.name != name);
         let serving = others.any(|node| {
-            let state = state.nodes.get(&node.name);
+            let state = self.before.nodes.get(&node.name);
             state.is_some_and(|node| node.online && !node.standby && !node.maintenance)
         });
         if !serving {
