@@ -18,12 +18,12 @@ fn spread(loads: &[usize]) -> usize {
 fn vips(actions: &[Action]) -> Vec<&Action> {
     let of_vips = actions
         .iter()
-        .filter(|a| a.resource.starts_with("vip-") && a.task != "monitor");
+        .filter(|a| a.resource.starts_with("vip-") && a.acts());
     of_vips.collect()
 }
 
 fn touched(actions: &[Action]) -> BTreeSet<(&str, &str)> {
-    let acted = actions.iter().filter(|action| action.task != "monitor");
+    let acted = actions.iter().filter(|action| action.acts());
     acted
         .map(|action| (action.resource.as_str(), action.node.as_str()))
         .collect()
@@ -216,15 +216,17 @@ fn a_copy_of_an_address_is_stopped_and_the_address_stays() {
         if node == holder {
             continue;
         }
-        // As after `crm_resource --refresh`.
-        let found = format!("{vip}_monitor_0@{node}=0");
-        let done = simulation.transition(&["--op-inject", &found]);
-        let stopped: Vec<_> = vips(&done)
-            .into_iter()
-            .map(|action| (action.task.as_str(), action.node.as_str()))
-            .collect();
-        assert_eq!(stopped, [("stop", node)], "{done:#?}");
-        assert_eq!(simulation.holders(), holders);
+        // By the monitor where it is not, and as after `crm_resource --refresh`.
+        for interval in [30_000, 0] {
+            let found = format!("{vip}_monitor_{interval}@{node}=0");
+            let done = simulation.transition(&["--op-inject", &found]);
+            let stopped: Vec<_> = vips(&done)
+                .into_iter()
+                .map(|action| (action.task.as_str(), action.node.as_str()))
+                .collect();
+            assert_eq!(stopped, [("stop", node)], "{found}: {done:#?}");
+            assert_eq!(simulation.holders(), holders);
+        }
     }
 }
 

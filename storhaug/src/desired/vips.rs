@@ -77,6 +77,8 @@ fn primitive(cluster: &Cluster, vip: &Vip) -> Element {
         ];
         meta.children.extend(pairs("", &id, &own).children);
     }
+    let operations = primitive.entry("operations");
+    operations.children.push(elsewhere(&vip.name));
     if cluster.placement == Placement::Balanced {
         let one = [(ADDRESSES, "1".to_owned())];
         primitive.children.push(pairs(
@@ -86,6 +88,23 @@ fn primitive(cluster: &Cluster, vip: &Vip) -> Element {
         ));
     }
     primitive
+}
+
+/// Looks for a copy of the address on every node where it shall not be: one that
+/// an interrupted change has left, or somebody has added by hand. Found, it is a
+/// failure of that node, where Pacemaker removes it. It costs what any monitor
+/// does, and delays no start: Pacemaker ends it on the node that gets the
+/// address, killing what of it runs at that moment, at the same time as it stops
+/// or fences the node that had it.
+fn elsewhere(name: &str) -> Element {
+    // An interval that no other monitor has: Pacemaker ignores the second of
+    // two that have the same ("pcmk_sched_recurring.c", `is_op_dup`).
+    Element::new("op")
+        .with("id", format!("{name}-monitor-elsewhere"))
+        .with("name", "monitor")
+        .with("role", "Stopped")
+        .with("interval", "30s")
+        .with("timeout", "20s")
 }
 
 /// The address stays away from where the service has not said that it works.

@@ -106,6 +106,15 @@ pub struct Action {
     pub node: String,
 }
 
+impl Action {
+    /// It changes something: it neither looks at a resource, nor ends a
+    /// repeated look, which is a matter of milliseconds for the executor on
+    /// that node and waits for nothing else.
+    pub fn acts(&self) -> bool {
+        !["monitor", "cancel"].contains(&self.task.as_str())
+    }
+}
+
 impl Simulation {
     /// The cluster after a setup, with every node up.
     pub fn started(cluster: &Cluster) -> Simulation {
@@ -257,7 +266,7 @@ impl Simulation {
         for _ in 0..10 {
             let changed = self.publish();
             let done = self.transition(&[]);
-            let quiet = done.iter().all(|action| action.task == "monitor");
+            let quiet = !done.iter().any(Action::acts);
             all.extend(done);
             if quiet && !changed {
                 return all;
