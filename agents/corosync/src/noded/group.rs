@@ -23,6 +23,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use rust_corosync::{CsError, DispatchFlags, NodeId, TrackFlags, cmap, cpg, quorum};
 
+use super::priority;
+
 /// The name of the CPG group.
 const NAME: &str = "storhaug-noded";
 
@@ -99,6 +101,7 @@ impl Group {
         let thread = std::thread::Builder::new()
             .name("corosync".into())
             .spawn(move || {
+                priority::raise();
                 SINK.set(Some(Box::new(sink)));
                 run(&messages, &woken);
             })?;

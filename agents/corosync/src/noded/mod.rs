@@ -6,7 +6,8 @@
 //! [`table`]), makes the clients of an address that has moved here reconnect at
 //! once ([`tickle`], [`packet`], [`answers`]), notes why it moved ([`cause`]), and
 //! destroys the sockets to a node that is
-//! known to be dead ([`peers`], [`vigil`]). The agents ask it through a Unix
+//! known to be dead ([`peers`], [`vigil`]), ahead of what else a node does then
+//! ([`priority`]). The agents ask it through a Unix
 //! socket ([`door`]). What is done about all that happens is decided in
 //! [`engine`], and carried out here, on one thread.
 
@@ -20,6 +21,7 @@ pub mod group;
 pub mod message;
 pub mod packet;
 pub mod peers;
+pub mod priority;
 pub mod sockets;
 pub mod table;
 pub mod tickle;
@@ -111,6 +113,7 @@ pub fn run(socket: &Path) -> anyhow::Result<()> {
             let _ = sender.send(Happened::Stopped);
         })?;
     tracing::info!("listening at {}", socket.display());
+    priority::raise();
     daemon.serve(&happened);
     tracing::info!("stopping");
     drop(daemon);
@@ -423,6 +426,7 @@ impl Daemon {
         );
         let happened = self.happened.clone();
         let rounds = move || {
+            priority::raise();
             tickle::rounds(vip, &nic, &clients, &cancelled, |progress| {
                 let _ = happened.send(Happened::Tickled {
                     vip,
