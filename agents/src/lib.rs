@@ -13,6 +13,7 @@ pub mod ctdbd;
 pub mod daemon;
 pub mod deadline;
 pub mod exec;
+pub mod fencing;
 pub mod ganesha;
 pub mod ganesha_trigger;
 pub mod ganeshad;

@@ -31,6 +31,7 @@ use roxmltree::{Document, Node};
 use storhaug_agents::{
     deadline::Deadline,
     exec::{Cmd, Runner},
+    fencing,
 };
 
 /// What of the CIB is asked for. All of it may be megabytes, most of them about
@@ -87,7 +88,7 @@ impl Lost {
         });
         Ok(Self {
             gone: gone.collect(),
-            fencing: fencing(root),
+            fencing: fencing::is_on(root),
         })
     }
 
@@ -150,31 +151,6 @@ fn stopped(resource: Node) -> bool {
         Some((_, Some("monitor"), Some(5 | 7))) | None => true,
         Some(_) => false,
     }
-}
-
-/// `stonith-enabled`, which newer releases also call `fencing-enabled`. It is
-/// on unless it is switched off wherever it is set.
-fn fencing(root: Node) -> bool {
-    let mut values = root
-        .descendants()
-        .filter(|n| n.has_tag_name("crm_config"))
-        .flat_map(|n| n.descendants())
-        .filter(|n| {
-            n.has_tag_name("nvpair")
-                && matches!(
-                    n.attribute("name"),
-                    Some("stonith-enabled" | "fencing-enabled")
-                )
-        })
-        .filter_map(|n| n.attribute("value"))
-        .peekable();
-    values.peek().is_none()
-        || values.any(|value| {
-            !matches!(
-                value.to_ascii_lowercase().as_str(),
-                "false" | "off" | "no" | "n" | "0"
-            )
-        })
 }
 
 #[cfg(test)]
@@ -282,27 +258,6 @@ mod tests {
             </status></cib>"#;
         assert_eq!(Lost::parse(cib).unwrap().gone.len(), 0);
         assert!(Lost::parse("").is_err());
-    }
-
-    #[test]
-    fn whether_the_cluster_fences() {
-        let cases = [
-            ("", true),
-            (r#"<nvpair name="stonith-enabled" value="true"/>"#, true),
-            (r#"<nvpair name="stonith-enabled" value="False"/>"#, false),
-            (r#"<nvpair name="fencing-enabled" value="0"/>"#, false),
-            (
-                r#"<nvpair name="stonith-enabled" value="false"/><nvpair name="fencing-enabled" value="true"/>"#,
-                true,
-            ),
-        ];
-        for (nvpairs, want) in cases {
-            let cib = format!(
-                "<cib><configuration><crm_config><cluster_property_set>{nvpairs}\
-                 </cluster_property_set></crm_config></configuration></cib>"
-            );
-            assert_eq!(Lost::parse(&cib).unwrap().fencing(), want, "{nvpairs}");
-        }
     }
 
     #[test]

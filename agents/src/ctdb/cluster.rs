@@ -1,13 +1,9 @@
 //! What Pacemaker says of the nodes: whether it has one to fence, and which
 //! list of nodes CTDB has loaded on each.
-//!
-//! Pacemaker begins nothing new, not even a fencing, before the actions that it
-//! has under way are through. CTDB's recovery waits for the fencing of a lost
-//! node, so a start that waits for the recovery would be waited for itself.
 
 use std::collections::BTreeMap;
 
-use crate::{attribute::Attribute, exec::Cmd, ocf::Ctx};
+use crate::{attribute::Attribute, exec::Cmd, fencing, ocf::Ctx};
 
 /// The list of nodes that the daemon of a node has loaded, as
 /// [`super::nodes::label`] writes it; not set where no daemon serves.
@@ -24,24 +20,23 @@ impl Cluster {
     /// Asks this node's Pacemaker, which takes 15 ms. Where it cannot be asked
     /// there is no other node.
     pub fn read(ctx: &Ctx) -> Self {
-        let query = Cmd::new("cibadmin").args(["--query", "--xpath", "//node_state"]);
+        let query =
+            Cmd::new("cibadmin").args(["--query", "--xpath", "//crm_config | //node_state"]);
         let states = ctx.run(&query).and_then(|output| output.checked());
         states.map_or_else(|_| Self::default(), |states| Self::parse(&states))
     }
 
-    /// A lost node is one that is no member any more, and is expected to be
-    /// one. Fencing changes what is expected (Pacemaker,
-    /// "controld_fencing.c", `update_node_state_after_fencing`). `in_ccm` is
-    /// true or false in Pacemaker 2.1, and a time or 0 in 3.0.
     fn parse(states: &str) -> Self {
-        let mut cluster = Self::default();
         let Ok(document) = roxmltree::Document::parse(states) else {
-            return cluster;
+            return Self::default();
+        };
+        let mut cluster = Self {
+            fencing_due: fencing::is_due_by(&document),
+            lists: BTreeMap::new(),
         };
         let states = document.descendants();
         for state in states.filter(|node| node.has_tag_name("node_state")) {
             if matches!(state.attribute("in_ccm"), Some("false" | "0")) {
-                cluster.fencing_due |= state.attribute("expected") == Some("member");
                 continue;
             }
             let list = state.descendants().find_map(|node| {
@@ -77,23 +72,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nodes_to_be_fenced() {
-        let cases = [
-            (("true", "member"), false),
-            (("1763721600", "member"), false),
-            (("false", "member"), true),
-            (("0", "member"), true),
-            (("false", "down"), false),
-            (("0", "down"), false),
-        ];
-        for ((in_ccm, expected), want) in cases {
-            let states = format!(
-                r#"<xpath-query><node_state id="1" in_ccm="true" expected="member"/>
-                   <node_state id="2" in_ccm="{in_ccm}" expected="{expected}"/></xpath-query>"#
-            );
-            let cluster = Cluster::parse(&states);
-            assert_eq!(cluster.fencing_is_due(), want, "{in_ccm} {expected}");
-        }
+    fn a_node_to_be_fenced() {
+        let states = |enabled: &str| {
+            format!(
+                r#"<xpath-query><crm_config><nvpair name="stonith-enabled" value="{enabled}"/></crm_config>
+                   <node_state id="2" in_ccm="false" expected="member"/></xpath-query>"#
+            )
+        };
+        assert!(Cluster::parse(&states("true")).fencing_is_due());
+        assert!(!Cluster::parse(&states("false")).fencing_is_due());
         assert_eq!(Cluster::parse(""), Cluster::default());
     }
 
