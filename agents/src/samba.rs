@@ -27,7 +27,7 @@ use crate::{
     child::{self, Answer},
     deadline::{Deadline, until},
     exec::Cmd,
-    mounts,
+    fencing, mounts,
     ocf::{
         Agent, Code, Ctx, Failure, Kind, Level, Metadata, Op, OrCode, Param, Params, Reload, State,
     },
@@ -99,6 +99,9 @@ const READ: Duration = Duration::from_secs(10);
 
 /// For how long a monitor tries again to read the configuration.
 const RECOVERY: Duration = Duration::from_secs(20);
+
+/// How soon it is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What a monitor that gets no answer leaves of its time for asking systemd
 /// why, and for telling Pacemaker.
@@ -187,8 +190,7 @@ impl Agent for Samba {
             return Ok(());
         }
         self.unit(ctx)?.installed(ctx)?;
-        // The file is this node's own, so a mistake in it is not everybody's.
-        let settings = self.settings(ctx).or_code(Code::ErrArgs)?;
+        let settings = self.settings(ctx, ctx.deadline.before(ctx.deadline.left() / 2))?;
         let faults = self.faults(ctx, &settings)?;
         let (dangers, weaknesses) = faults
             .into_iter()
@@ -204,6 +206,7 @@ impl Agent for Samba {
         if reasons.is_empty() {
             return Ok(());
         }
+        // The file is this node's own, so a mistake in it is not everybody's.
         let reasons = reasons.join("; ");
         Err(anyhow!("{}: {reasons}", self.smb_conf.display())).or_code(Code::ErrArgs)
     }
@@ -326,17 +329,8 @@ impl Samba {
 
     /// What is wrong though the daemon serves: a restart would not help.
     fn complaint(&self, ctx: &Ctx) -> Option<String> {
-        // What is in the registry cannot be read while CTDB recovers.
         let by = ctx.deadline.before(ctx.deadline.left() / 2);
-        let by = by.earlier(RECOVERY);
-        let settings = until(by, Duration::from_secs(1), "its settings", || {
-            match self.settings(ctx) {
-                Ok(settings) => Ok(Some(settings)),
-                Err(error) if by.expired() => Err(error),
-                Err(_) => Ok(None),
-            }
-        });
-        let settings = match settings {
+        let settings = match self.settings(ctx, by.earlier(RECOVERY)) {
             Ok(settings) => settings,
             Err(error) => return Some(format!("{error:#}")),
         };
@@ -369,14 +363,21 @@ impl Samba {
         })
     }
 
-    fn settings(&self, ctx: &Ctx) -> anyhow::Result<Settings> {
+    /// Reads the settings, again and again until `by`: what is in the registry
+    /// cannot be read while CTDB recovers.
+    fn settings(&self, ctx: &Ctx, by: Deadline) -> anyhow::Result<Settings> {
         let testparm = Cmd::new("testparm")
             .args(["-s", "-v", "--suppress-prompt"])
             .arg(&self.smb_conf);
-        let output = ctx.runner.run(&testparm, ctx.deadline.earlier(READ));
-        let text = output
-            .and_then(|output| output.checked())
-            .with_context(|| format!("reading {}", self.smb_conf.display()))?;
+        let text = until(by, AGAIN, "the settings", || {
+            let output = ctx.runner.run(&testparm, by.earlier(READ));
+            match output.and_then(|output| output.checked()) {
+                Ok(text) => Ok(Some(text)),
+                Err(error) if by.left() < AGAIN || fencing::is_due(ctx) => Err(error),
+                Err(_) => Ok(None),
+            }
+        });
+        let text = text.with_context(|| format!("reading {}", self.smb_conf.display()))?;
         Ok(Settings::parse(&text))
     }
 

@@ -38,6 +38,9 @@ mod machine;
 /// For whatever takes no time on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What Pacemaker says when another node is lost, and to be fenced.
+const LOST: &str = r#"<x><node_state id="2" in_ccm="false" expected="member"/></x>"#;
+
 const FAILED: &str = "LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=exit-code\n";
 
 /// What Pacemaker sees of an action.
@@ -62,6 +65,9 @@ fn alone(test: impl FnOnce(&Machine) + Send + 'static) {
             esac\n";
         machine.noting("systemctl", systemctl);
         machine.noting("testparm", "cat conf\n");
+        machine.write("cib", "");
+        let at = machine.path("cib").display().to_string();
+        machine.program("cibadmin", &format!("#!/bin/sh\ncat {at}\n"));
         machine.noting("wbinfo", "exit $(cat winbindd)\n");
     };
     machine::alone(furnish, test);
@@ -263,6 +269,43 @@ fn a_start_that_fails_says_why() {
         machine.write("unit", DOWN);
         let seen = machine.call("start", PATIENCE, &[("OCF_RESKEY_daemon", "nmbd")]);
         assert_eq!(seen.code, 5, "no unit for nmbd: {seen:?}");
+    });
+}
+
+#[test]
+fn a_start_waits_a_while_for_settings_that_cannot_be_read_and_may_be_tried_again() {
+    alone(|machine| {
+        serve(answer);
+        machine.noting("testparm", "cat conf || exit 1\n");
+        let conf = fs::read_to_string(machine.path("conf")).unwrap();
+        fs::remove_file(machine.path("conf")).unwrap();
+        let began = Instant::now();
+        let seen = machine.call("start", Duration::from_secs(12), &[]);
+        assert_eq!(seen.code, 1, "{seen:?}");
+        assert!(
+            seen.reason
+                .starts_with("reading /etc/samba/smb.conf: `testparm"),
+            "{seen:?}"
+        );
+        assert!(began.elapsed() >= Duration::from_secs(2));
+        let asked = machine.asked();
+        assert!(
+            asked.len() > 1 && !asked.contains(&job("start")),
+            "{asked:?}"
+        );
+
+        // Pacemaker does not fence before this start is through.
+        machine.write("cib", LOST);
+        let seen = machine.start();
+        assert_eq!(seen.code, 1, "{seen:?}");
+        assert_eq!(machine.asked(), [TESTPARM]);
+
+        // CTDB's recovery is over when the settings are read for a second time.
+        machine.write("cib", "");
+        machine.write("conf.later", &conf);
+        machine.noting("testparm", "cat conf || { mv conf.later conf; exit 1; }\n");
+        assert_eq!(machine.start().code, 0);
+        assert!(machine.asked().contains(&job("start")));
     });
 }
 
