@@ -24,7 +24,7 @@ use anyhow::{Context, anyhow, bail};
 use nix::sys::signal::{Signal, kill};
 
 use crate::{
-    ctdbd::{Ctdbd, Flags, Node, RunState},
+    ctdbd::{self, Ctdbd, Flags, Node, RunState},
     deadline::{Expired, until},
     exec::Cmd,
     ocf::{
@@ -112,7 +112,7 @@ pub const CTDB_SOCKET: Param = Param {
     required: false,
     unique_group: None,
     reload: Reload::Restart,
-    default: Some("/run/ctdb/ctdbd.socket"),
+    default: Some(ctdbd::SOCKET),
     shortdesc: "Socket of the CTDB daemon",
     longdesc: "The Unix socket that the CTDB daemon of this distribution listens on.",
 };

@@ -28,6 +28,9 @@ use nix::{
 
 use crate::deadline::Deadline;
 
+/// Where the daemon of most distributions listens.
+pub const SOCKET: &str = "/run/ctdb/ctdbd.socket";
+
 const MAGIC: u32 = 0x4354_4442;
 const VERSION: u32 = 1;
 const HEADER: usize = 32;

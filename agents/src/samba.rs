@@ -25,6 +25,7 @@ use nix::{
 use crate::{
     attribute::Attribute,
     child::{self, Answer},
+    ctdbd::{self, Ctdbd},
     deadline::{Deadline, until},
     exec::Cmd,
     fencing, mounts,
@@ -100,8 +101,18 @@ const READ: Duration = Duration::from_secs(10);
 /// For how long a monitor tries again to read the configuration.
 const RECOVERY: Duration = Duration::from_secs(20);
 
+const FENCING: &str = "a lost node is to be fenced first";
+
 /// How soon it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a monitor waits for one answer, before it is seen whether the daemon
+/// itself waits for something. Pacemaker fences nobody before the first monitor
+/// is through.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// How long CTDB may take to say whether it recovers; it takes milliseconds.
+const CTDB: Duration = Duration::from_secs(1);
 
 /// What a monitor that gets no answer leaves of its time for asking systemd
 /// why, and for telling Pacemaker.
@@ -137,6 +148,16 @@ impl Daemon {
     }
 }
 
+/// What is seen of a daemon.
+enum Seen {
+    /// It answers; with a complaint where something is wrong all the same.
+    Serves(Option<String>),
+    /// It does not answer, and this is why that is no failure of its own.
+    Waits(&'static str),
+    /// It is cleanly stopped.
+    Gone,
+}
+
 /// The agent.
 #[derive(Debug)]
 pub struct Samba {
@@ -157,7 +178,6 @@ impl Agent for Samba {
         actions: &[
             Op::once("start", 60),
             Op::once("stop", 60),
-            // A recovery of CTDB holds up every answer.
             Op::monitor(0, 10, 30),
             Op::monitor(10, 60, 60),
         ],
@@ -217,11 +237,19 @@ impl Agent for Samba {
         let program = self.daemon.program();
         let mut last = None;
         let ready = unit.until_ready(ctx, &format!("{program} to answer"), || {
-            let answer = self.ask(ctx, ctx.deadline.earlier(ATTEMPT));
-            Ok(answer.map_err(|error| last = Some(error)).ok())
+            match self.ask(ctx, ctx.deadline.earlier(ATTEMPT)) {
+                Ok(()) => return Ok(Some(true)),
+                Err(error) => last = Some(error),
+            }
+            Ok(fencing::is_due(ctx).then_some(false))
         });
         match (ready, last) {
-            (Ok(()), _) => {}
+            (Ok(true), _) => {}
+            (Ok(false), _) => {
+                let news = format!("{program} does not answer yet, and {FENCING}");
+                ctx.log(Level::Warning, &news);
+                return Ok(());
+            }
             (Err(error), None) => return Err(error.into()),
             (Err(error), Some(last)) => return Err(last.context(error.to_string()).into()),
         }
@@ -267,11 +295,25 @@ impl Agent for Samba {
         let seen = self.look(ctx);
         if self.daemon == Daemon::Smbd && !ctx.probe {
             match seen {
-                Ok(State::Running | State::Degraded(_)) => READY.publish(ctx),
-                Ok(State::NotRunning) | Err(_) => READY.withdraw(ctx),
+                Ok(Seen::Serves(_)) => READY.publish(ctx),
+                // As before: no other node does better.
+                Ok(Seen::Waits(_)) => {}
+                Ok(Seen::Gone) | Err(_) => READY.withdraw(ctx),
             }
         }
-        seen
+        Ok(match seen? {
+            Seen::Serves(None) => State::Running,
+            Seen::Serves(Some(complaint)) => State::Degraded(complaint),
+            Seen::Waits(reason) => {
+                let program = self.daemon.program();
+                ctx.log(
+                    Level::Warning,
+                    &format!("{program} does not answer: {reason}"),
+                );
+                State::Running
+            }
+            Seen::Gone => State::NotRunning,
+        })
     }
 }
 
@@ -296,33 +338,40 @@ impl Samba {
         }
     }
 
-    fn look(&self, ctx: &Ctx) -> Result<State, Failure> {
+    fn look(&self, ctx: &Ctx) -> Result<Seen, Failure> {
         // The unit costs a process to look at: when the daemon answers, only
         // those ask who want to know it exactly.
         if (ctx.probe || ctx.depth >= 10) && self.unit(ctx)?.state(ctx)?.is_ended() {
             return self.absence(ctx);
         }
         let by = ctx.deadline.before((ctx.deadline.left() / 4).min(REST));
-        if let Err(error) = self.ask(ctx, by) {
+        loop {
+            let attempt = by.earlier(PAUSE);
+            let Err(error) = self.ask(ctx, attempt) else {
+                break;
+            };
             let state = self.unit(ctx)?.state(ctx)?;
             if state.is_ended() {
                 return self.absence(ctx);
             }
-            return Err(error
-                .context(format!("{} is {state}", self.daemon.program()))
-                .into());
+            if let Some(reason) = hold_up(ctx) {
+                return Ok(Seen::Waits(reason));
+            }
+            // What was refused would be refused again.
+            if by.left() < EVERY || attempt.left() > EVERY {
+                let program = self.daemon.program();
+                return Err(error.context(format!("{program} is {state}")).into());
+            }
         }
-        if ctx.depth < 10 {
-            return Ok(State::Running);
-        }
-        Ok(self.complaint(ctx).map_or(State::Running, State::Degraded))
+        let complaint = (ctx.depth >= 10).then(|| self.complaint(ctx));
+        Ok(Seen::Serves(complaint.flatten()))
     }
 
     /// What a unit that is down means.
-    fn absence(&self, ctx: &Ctx) -> Result<State, Failure> {
+    fn absence(&self, ctx: &Ctx) -> Result<Seen, Failure> {
         let program = self.daemon.program();
         match processes(ctx, program).first() {
-            None => Ok(State::NotRunning),
+            None => Ok(Seen::Gone),
             Some(pid) => Err(anyhow!("{program} runs ({pid}), but not as a unit: stop it").into()),
         }
     }
@@ -396,6 +445,20 @@ impl Samba {
         faults.retain(|fault| fault.share.is_none() || self.daemon == Daemon::Smbd);
         Ok(faults)
     }
+}
+
+/// What every daemon waits for, and no restart would end: the agent of CTDB
+/// tells how long that may last.
+fn hold_up(ctx: &Ctx) -> Option<&'static str> {
+    let ctdbd = Ctdbd::connect(&ctx.path(ctdbd::SOCKET), ctx.deadline.earlier(CTDB));
+    let recovers = match ctdbd {
+        Ok(Some(mut ctdbd)) => ctdbd.recovering().unwrap_or_default(),
+        _ => false,
+    };
+    if recovers {
+        return Some("CTDB recovers");
+    }
+    fencing::is_due(ctx).then_some(FENCING)
 }
 
 /// The processes of a program, in this network and this list of processes: a

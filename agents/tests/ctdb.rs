@@ -6,14 +6,8 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read, Write},
-    os::unix::{
-        fs::{PermissionsExt, symlink},
-        net::{UnixListener, UnixStream},
-    },
-    path::Path,
+    os::unix::fs::{PermissionsExt, symlink},
     sync::{Arc, Mutex},
-    thread,
     time::{Duration, SystemTime},
 };
 
@@ -24,42 +18,15 @@ use storhaug_agents::{
 };
 use tempfile::TempDir;
 
-/// What the daemon says.
-#[derive(Clone, Copy)]
-struct Says {
-    run_state: u32,
-    recovery_mode: u32,
-    flags: u32,
-    leader: u32,
-    silent: bool,
-    /// The number of this node, whose address is the one of this machine.
-    pnn: u32,
-    /// The nodes: the flags and the address of each.
-    nodes: &'static [Slot],
-}
+use ctdbd::{HERE, OTHER, Says, Slot, WELL, listen};
 
-/// A node in CTDB's list: its flags and its address.
-type Slot = (u32, [u8; 4]);
+mod ctdbd;
 
 const OK: u32 = 0;
 const DISCONNECTED: u32 = 0x01;
-const BANNED: u32 = 0x08;
 const DELETED: u32 = 0x11;
 
-/// This machine's address.
-const HERE: [u8; 4] = [127, 0, 0, 1];
-const OTHER: [u8; 4] = [192, 0, 2, 2];
 const THIRD: [u8; 4] = [192, 0, 2, 3];
-
-const WELL: Says = Says {
-    run_state: 5,
-    recovery_mode: 0,
-    flags: 0,
-    leader: 0,
-    silent: false,
-    pnn: 0,
-    nodes: &[(OK, HERE), (BANNED, OTHER)],
-};
 
 /// A node: a file system of its own, and maybe a daemon.
 struct Node {
@@ -175,70 +142,6 @@ impl Node {
         self.commands.lock().unwrap().push(words.join(" "));
         Output::exited(cmd, 0, "", "")
     }
-}
-
-fn listen(path: &Path, says: &Arc<Mutex<Says>>) {
-    let (listener, says) = (UnixListener::bind(path).unwrap(), Arc::clone(says));
-    thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let says = Arc::clone(&says);
-            thread::spawn(move || answer(client, &says));
-        }
-    });
-}
-
-/// Answers one client, until it goes.
-fn answer(mut client: UnixStream, says: &Mutex<Says>) -> Option<()> {
-    loop {
-        let mut packet = [0; 64];
-        client.read_exact(&mut packet).ok()?;
-        let field = |at: usize| u32::from_ne_bytes(packet[at..at + 4].try_into().unwrap());
-        assert_eq!((field(0), field(4), field(16)), (64, 0x4354_4442, 7));
-        let says = *says.lock().unwrap();
-        if says.silent {
-            continue;
-        }
-        let number = |number: u32| number.to_ne_bytes().to_vec();
-        let (status, data) = match field(32) {
-            138 => (0, number(says.run_state)),
-            15 => (says.recovery_mode, Vec::new()),
-            35 => (says.pnn, Vec::new()),
-            91 => (0, nodes(&says)),
-            23 => (0, Vec::new()),
-            other => panic!("control {other}"),
-        };
-        let length = u32::try_from(data.len()).unwrap();
-        let mut body = [status, length, 0].map(u32::to_ne_bytes).concat();
-        body.extend(data);
-        send(&mut client, 8, field(28), &body)?;
-        if field(32) == 23 {
-            let mut body = 0xF101_0000_0000_0000u64.to_ne_bytes().to_vec();
-            body.extend(number(4));
-            body.extend(number(says.leader));
-            send(&mut client, 5, 0, &body)?;
-        }
-    }
-}
-
-fn send(client: &mut UnixStream, operation: u32, request: u32, body: &[u8]) -> Option<()> {
-    let length = u32::try_from(32 + body.len()).unwrap();
-    let header = [length, 0x4354_4442, 1, 0, operation, 0, 0, request];
-    let packet = [&header.map(u32::to_ne_bytes).concat(), body].concat();
-    client.write_all(&packet).ok()
-}
-
-fn nodes(says: &Says) -> Vec<u8> {
-    let count = u32::try_from(says.nodes.len()).unwrap();
-    let mut data = count.to_ne_bytes().to_vec();
-    for (pnn, &(flags, address)) in (0..).zip(says.nodes) {
-        let own = if pnn == says.pnn { says.flags } else { 0 };
-        data.extend([pnn, flags | own].map(u32::to_ne_bytes).concat());
-        data.extend(2u16.to_ne_bytes());
-        data.extend([0; 2]);
-        data.extend(address);
-        data.extend([0; 20]);
-    }
-    data
 }
 
 /// What Pacemaker says of another node that is there, and whose CTDB has

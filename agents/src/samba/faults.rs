@@ -9,10 +9,10 @@
 use std::path::Path;
 
 use super::settings::{Settings, Share};
-use crate::mounts::{Mount, is_within};
-
-/// Where CTDB listens, and smbd looks for it unless told otherwise.
-const CTDB_SOCKET: &str = "/run/ctdb/ctdbd.socket";
+use crate::{
+    ctdbd,
+    mounts::{Mount, is_within},
+};
 
 /// Directories of files that one node's daemons have among themselves. With
 /// another node's in them, sockets and locks are taken for one's own.
@@ -71,7 +71,7 @@ pub fn faults(settings: &Settings, place: Place) -> Vec<Fault> {
         ));
     }
     let socket = settings.global("ctdbd socket");
-    if !socket.is_empty() && socket.trim_start_matches("/var") != CTDB_SOCKET {
+    if !socket.is_empty() && socket.trim_start_matches("/var") != ctdbd::SOCKET {
         found.push(danger(format!(
             "`ctdbd socket = {socket}` is not where CTDB listens: leave it out"
         )));

@@ -16,6 +16,7 @@ use std::{
     os::fd::AsRawFd,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -25,13 +26,17 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 use storhaug_agents::{
+    ctdbd,
     deadline::{Deadline, until},
     ocf::Agent,
     samba::Samba,
 };
 
+use fake::{Says, WELL, listen};
 use machine::{DOWN, Machine, UP, outcome};
 
+#[path = "../ctdbd/mod.rs"]
+mod fake;
 #[path = "../machine/mod.rs"]
 mod machine;
 
@@ -214,6 +219,49 @@ fn an_smbd_that_does_not_answer_has_failed() {
             seen.reason.ends_with("the answer is no SMB message"),
             "{seen:?}"
         );
+    });
+}
+
+#[test]
+fn an_smbd_that_waits_for_ctdb_or_for_a_fencing_has_not_failed() {
+    alone(|machine| {
+        machine.write("unit", UP);
+        serve(say_nothing);
+        let socket = Path::new(ctdbd::SOCKET);
+        fs::create_dir_all(socket.parent().unwrap()).unwrap();
+        let recovery = Says {
+            recovery_mode: 1,
+            ..WELL
+        };
+        let says = Arc::new(Mutex::new(recovery));
+        listen(socket, &says);
+        let monitor = |depth| {
+            let more = [
+                ("OCF_RESKEY_CRM_meta_interval", "10000"),
+                ("OCF_CHECK_LEVEL", depth),
+            ];
+            machine.call("monitor", Duration::from_secs(4), &more)
+        };
+        for depth in ["0", "10"] {
+            let seen = monitor(depth);
+            assert_eq!(seen.code, 0, "{seen:?}");
+            assert!(seen.said.contains("smbd does not answer: CTDB recovers"));
+            assert_eq!(machine.asked(), [""; 0], "the attribute stays as it is");
+        }
+        *says.lock().unwrap() = WELL;
+        assert_eq!(monitor("0").code, 1);
+        assert_eq!(machine.asked(), [WITHDRAWN]);
+        machine.write("cib", LOST);
+        let seen = monitor("0");
+        assert_eq!(seen.code, 0, "{seen:?}");
+        assert_eq!(machine.asked(), [""; 0]);
+        let seen = machine.start();
+        assert_eq!(seen.code, 0, "{seen:?}");
+        assert!(!machine.asked().contains(&PUBLISHED.to_owned()));
+        *says.lock().unwrap() = recovery;
+        machine.write("unit", FAILED);
+        assert_eq!(monitor("0").code, 7);
+        assert_eq!(machine.asked(), [WITHDRAWN]);
     });
 }
 
