@@ -26,7 +26,8 @@ pub const RESET_DEAD_PEERS: Param = Param {
     longdesc: "Whether TCP sockets of this node to the addresses of another are destroyed once \
                that one is known to be dead: fenced, while this one has quorum. Whatever waits for \
                an answer from there, such as Gluster for up to 42 and CTDB for up to 25 seconds, \
-               then goes on at once. The addresses are those of the node's Corosync links.",
+               then goes on at once. The addresses are those of the node's Corosync links, and its \
+               others in networks that this node has an address in as well.",
 };
 
 /// How long the daemon may take to answer. It does in a millisecond; longer

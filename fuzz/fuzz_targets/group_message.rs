@@ -3,10 +3,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use storhaug_corosync::noded::message::Said;
+use storhaug_corosync::noded::message::{Heard, Said};
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Ok(said) = Said::decode(bytes) {
-        assert_eq!(Said::decode(&said.encode()).unwrap(), said);
+    if let Ok(Heard::Said(said)) = Said::decode(bytes) {
+        assert_eq!(Said::decode(&said.encode()).unwrap(), Heard::Said(said));
     }
 });

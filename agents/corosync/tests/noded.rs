@@ -86,6 +86,26 @@ fn clients_behind_a_firewall_are_reset_as_well() {
 }
 
 #[test]
+fn a_client_whose_reset_was_lost_is_reset_in_the_next_round() {
+    let mut net = Net::cluster(2);
+    net.nodes[0].take_over(V4);
+    let _listener = net.nodes[0].listen("10.99.0.100:445");
+    let mut clients = net.client.connect("10.99.0.100:445", 1);
+    net.nodes[1].until_known(vip(V4), 1);
+    net.crash(1);
+    // The first, of 40 bytes. A socket answers tickles that follow closely once.
+    net.client
+        .filter("tcp flags & rst == rst quota until 40 bytes counter drop");
+    net.nodes[1].take_over(V4);
+    assert_eq!(
+        end(&mut clients[0], ROUNDS),
+        Some(ErrorKind::ConnectionReset)
+    );
+    let lost = net.client.command("nft list table inet guard");
+    assert!(lost.contains("packets 1 "), "{lost}");
+}
+
+#[test]
 fn without_a_tickle_a_client_waits_for_ever() {
     let mut net = Net::cluster(2);
     net.nodes[0].take_over(V4);
@@ -478,6 +498,18 @@ fn a_copy_of_an_address_on_another_node_is_known_everywhere() {
         let status = node.daemon().status(soon()).unwrap();
         assert_eq!(ids(&status.vips[0].also_on), [2]);
     }
+    // Who has asked for it and was answered by the copy is told better.
+    let mac = |node: &net::Host| {
+        let link = node.command("ip -br link show dev eth0");
+        link.split_whitespace().nth(2).unwrap().to_owned()
+    };
+    let (right, wrong) = (mac(&net.nodes[0]), mac(&net.nodes[1]));
+    let neighbour = "ip neigh replace 10.99.0.100 dev eth0 nud stale lladdr";
+    net.client.command(&format!("{neighbour} {wrong}"));
+    wait("the holder to defend its address", || {
+        let known = net.client.command("ip neigh show to 10.99.0.100");
+        known.contains(&right).then_some(())
+    });
     net.nodes[1].remove(V4);
     for node in &net.nodes {
         wait("the copy to be gone", || {

@@ -26,7 +26,22 @@ const ROOM: usize = 16 << 20;
 /// Enough for the headers of IPv4, with all options, and TCP.
 const HEADERS: usize = 80;
 
+/// The most segments that are taken at once. On a busy server there are always
+/// more, and there are tickles to be sent.
+const SEGMENTS: usize = 20_000;
+
 const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+
+/// What a client has said on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// The connection.
+    pub connection: Connection,
+    /// The client's own sequence and acknowledgement number; none if it has
+    /// reset the connection itself, and thus has it no more.
+    pub numbers: Option<(u32, u32)>,
+}
 
 /// The segments that arrive for one address.
 #[derive(Debug)]
@@ -58,10 +73,10 @@ impl Answers {
         Ok(Self { vip, fd })
     }
 
-    /// Gives the connection of every segment that has arrived to `each`.
-    pub fn take(&self, mut each: impl FnMut(Connection)) {
+    /// Gives what has arrived to `each`, as far as it is an answer.
+    pub fn take(&self, mut each: impl FnMut(Answer)) {
         let mut headers = [0; HEADERS];
-        loop {
+        for _ in 0..SEGMENTS {
             let mut into = [IoSliceMut::new(&mut headers)];
             let received =
                 recvmsg::<SockaddrStorage>(self.fd.as_raw_fd(), &mut into, None, MsgFlags::empty())
@@ -69,8 +84,8 @@ impl Answers {
             match received {
                 Ok((Some(client), length)) => {
                     let packet = &headers[..length.min(HEADERS)];
-                    if let Some(connection) = connection(self.vip, client, packet) {
-                        each(connection);
+                    if let Some(answer) = answer(self.vip, client, packet) {
+                        each(answer);
                     }
                 }
                 Ok((None, _)) | Err(Errno::EINTR) => {}
@@ -85,18 +100,24 @@ fn ip(address: SockaddrStorage) -> Option<IpAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().into()))
 }
 
-/// The connection that a segment from `client` belongs to; none if it starts
-/// one. IPv4 comes with its own header, IPv6 without (raw(7), ipv6(7)).
-pub fn connection(vip: IpAddr, client: IpAddr, packet: &[u8]) -> Option<Connection> {
+/// What a segment from `client` says; none if it starts a connection. IPv4 comes
+/// with its own header, IPv6 without (raw(7), ipv6(7)).
+pub fn answer(vip: IpAddr, client: IpAddr, packet: &[u8]) -> Option<Answer> {
     let segment = match vip {
         IpAddr::V4(_) => packet.get(usize::from(packet.first()? & 0xf) * 4..)?,
         IpAddr::V6(_) => packet,
     };
-    let [from, from_low, to, to_low, ..] = *segment.first_chunk::<14>()?;
-    (segment[13] & SYN == 0).then_some(Connection {
-        client,
-        client_port: u16::from_be_bytes([from, from_low]),
-        server_port: u16::from_be_bytes([to, to_low]),
+    let head = segment.first_chunk::<14>()?;
+    let half = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+    let number = |at: usize| u32::from(half(at)) << 16 | u32::from(half(at + 2));
+    let flags = head[13];
+    (flags & SYN == 0).then_some(Answer {
+        connection: Connection {
+            client,
+            client_port: half(0),
+            server_port: half(2),
+        },
+        numbers: (flags & RST == 0).then_some((number(4), number(8))),
     })
 }
 
@@ -110,30 +131,40 @@ mod tests {
     #[test]
     fn an_answer_is_what_the_client_says_on_the_connection() {
         let (client, vip) = ("10.0.0.7".parse().unwrap(), "10.0.0.100".parse().unwrap());
-        let mut packet = v4((client, 50000), (vip, 445), (1, 2));
-        let expected = Connection {
+        let numbers = (0x0102_0304, 0xfffe_fdfc);
+        let mut packet = v4((client, 50000), (vip, 445), numbers);
+        let connection = Connection {
             client: client.into(),
             client_port: 50000,
             server_port: 445,
         };
+        let said = |numbers| {
+            Some(Answer {
+                connection,
+                numbers,
+            })
+        };
         assert_eq!(
-            connection(vip.into(), client.into(), &packet),
-            Some(expected)
+            answer(vip.into(), client.into(), &packet),
+            said(Some(numbers))
         );
+        packet[20 + 13] |= RST;
+        assert_eq!(answer(vip.into(), client.into(), &packet), said(None));
         packet[20 + 13] |= SYN;
-        assert_eq!(connection(vip.into(), client.into(), &packet), None);
+        assert_eq!(answer(vip.into(), client.into(), &packet), None);
 
         let (client, vip) = ("fd00::7".parse().unwrap(), "fd00::100".parse().unwrap());
-        let packet = v6((client, 50000), (vip, 445), (1, 2));
-        let expected = Connection {
+        let packet = v6((client, 50000), (vip, 445), numbers);
+        let connection = Connection {
             client: client.into(),
-            ..expected
+            ..connection
+        };
+        let expected = Answer {
+            connection,
+            numbers: Some(numbers),
         };
         let segment = &packet[40..];
-        assert_eq!(
-            connection(vip.into(), client.into(), segment),
-            Some(expected)
-        );
+        assert_eq!(answer(vip.into(), client.into(), segment), Some(expected));
     }
 
     proptest! {
@@ -141,7 +172,7 @@ mod tests {
         #[test]
         fn no_packet_makes_it_panic(packet in vec(any::<u8>(), 0..HEADERS), v4: bool) {
             let vip: IpAddr = if v4 { "10.0.0.1" } else { "fd00::1" }.parse().unwrap();
-            let _ = connection(vip, vip, &packet);
+            let _ = answer(vip, vip, &packet);
         }
     }
 }

@@ -1,20 +1,22 @@
 //! Why Pacemaker took an address from this node, by Pacemaker's own record.
 //!
 //! Looked up once the address is gone, on a thread of its own, so that nothing
-//! waits for it. The record says what is so at that moment: that the node is in
+//! waits for it; addresses that leave while it is being read are looked up
+//! together with the next reading. The record says what is so at that moment: that the node is in
 //! standby, that the address failed, that somebody asked for the move. Where
 //! nothing of the kind is so, Pacemaker placed the address anew, because a node
 //! came back or the load was uneven.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use anyhow::Context;
 use roxmltree::{Document, Node};
 use storhaug_agents::daemon::Reason;
 use storhaug_agents::deadline::Deadline;
-use storhaug_agents::exec::{Cmd, Runner};
+use storhaug_agents::exec::{Cmd, Host, Runner};
 
 /// What of the CIB is asked for.
 const QUERY: &str = "//nodes | //resources | //constraints | //node_state";
@@ -22,20 +24,44 @@ const QUERY: &str = "//nodes | //resources | //constraints | //node_state";
 /// How long the reading may take.
 const READING: Duration = Duration::from_secs(5);
 
-/// Asks this node's Pacemaker, which takes 15 ms, why `vip` has left `node`,
-/// which is this one.
+/// Starts the thread, which is told of addresses that have left a node, which is
+/// this one, and tells `sink` why.
 ///
 /// # Errors
-/// Pacemaker does not run here or does not answer.
-pub fn read(runner: &dyn Runner, vip: IpAddr, node: u32) -> anyhow::Result<Reason> {
-    let cib = runner
+/// There can be no further thread.
+pub fn start(
+    sink: impl Fn(IpAddr, Reason) + Send + 'static,
+) -> anyhow::Result<Sender<(IpAddr, u32)>> {
+    let (sender, gone) = channel::<(IpAddr, u32)>();
+    std::thread::Builder::new()
+        .name("cause".into())
+        .spawn(move || {
+            while let Ok(first) = gone.recv() {
+                let mut asked = vec![first];
+                asked.extend(gone.try_iter());
+                let explained = read(&Host).and_then(|cib| {
+                    for (vip, node) in &asked {
+                        sink(*vip, parse(&cib, *vip, *node)?);
+                    }
+                    Ok(())
+                });
+                if let Err(error) = explained {
+                    tracing::debug!("{error:#}");
+                }
+            }
+        })?;
+    Ok(sender)
+}
+
+/// Asks this node's Pacemaker, which takes 15 ms.
+fn read(runner: &dyn Runner) -> anyhow::Result<String> {
+    runner
         .run(
             &Cmd::new("cibadmin").args(["--query", "--xpath", QUERY]),
             Deadline::after(READING),
         )
         .and_then(|output| output.checked())
-        .with_context(|| format!("asking Pacemaker why {vip} has left"))?;
-    parse(&cib, vip, node)
+        .context("asking Pacemaker why an address has left")
 }
 
 /// Reads a CIB, or those parts of it that matter.
@@ -117,8 +143,8 @@ fn requires_more_than(location: Node<'_, '_>, attributes: &BTreeMap<&str, &str>)
     })
 }
 
-/// The location is one that `crm_resource --move` or `--ban` makes, and means
-/// that the resource is to leave the node called `name`.
+/// The location is one that `crm_resource --move` or `--ban` makes, or `storhaug
+/// drain`, and means that the resource is to leave the node called `name`.
 fn asks_to_leave(location: Node<'_, '_>, name: &str) -> bool {
     let id = location.attribute("id").unwrap_or_default();
     let by_rule = location
@@ -128,7 +154,11 @@ fn asks_to_leave(location: Node<'_, '_>, name: &str) -> bool {
     let Some(node) = location.attribute("node").or(by_rule) else {
         return false;
     };
-    id.starts_with("cli-ban-") && node == name || id.starts_with("cli-prefer-") && node != name
+    let drained = id
+        .strip_suffix(name)
+        .is_some_and(|id| id.starts_with("storhaug-") && id.ends_with("-leaves-"));
+    let banned = id.starts_with("cli-ban-") || drained;
+    banned && node == name || id.starts_with("cli-prefer-") && node != name
 }
 
 #[cfg(test)]
@@ -198,6 +228,15 @@ mod tests {
             reason("", WELL, &ban.replace("vip-a\">", "other\">")),
             Reason::Placed
         );
+        // As `storhaug drain` does.
+        let drained = |node: &str| {
+            format!(
+                r#"<rsc_location id="storhaug-vip-a-leaves-{node}" rsc="vip-a" node="{node}"
+                score="-INFINITY"/>"#
+            )
+        };
+        assert_eq!(reason("", WELL, &drained("node2")), Reason::Asked);
+        assert_eq!(reason("", WELL, &drained("node1")), Reason::Placed);
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub enum Output {
     /// Find out why the address has left this node, and tell
     /// [`Engine::explained`].
     Explain(IpAddr),
+    /// Announce the address, if this node has it.
+    Announce(IpAddr),
     /// Destroy the sockets of the address, unless this node has it after all,
     /// and answer with their number, if somebody asked.
     Sweep { vip: IpAddr, ticket: Option<Ticket> },
@@ -177,17 +179,30 @@ impl Engine {
         self.send(Message { vip, body }, now);
     }
 
-    /// A node is there, and its kernel has these addresses.
+    /// A node is there, and its kernel has these addresses. While one of them is
+    /// a copy of an address of this node, and once more when it is gone, this
+    /// node announces its own, so that neighbours which have asked and were
+    /// answered there come back (RFC 5227 §2.4).
     pub fn heard(&mut self, node: u32, addresses: &BTreeSet<IpAddr>, now: Instant) {
+        let me = self.node();
         self.heard.insert(node, now);
         for (vip, entry) in self.table.iter() {
             let holder = entry.holder.filter(|holder| *holder != node);
             let Some(holder) = holder.filter(|_| addresses.contains(vip)) else {
-                self.astray.remove(&(*vip, node));
+                let times = self.astray.remove(&(*vip, node)).unwrap_or_default();
+                if times >= ASTRAY {
+                    tracing::info!("{vip} is not on node {node} any more");
+                    if entry.holder == Some(me) {
+                        self.outputs.push(Output::Announce(*vip));
+                    }
+                }
                 continue;
             };
             let times = self.astray.entry((*vip, node)).or_default();
             *times = times.saturating_add(1);
+            if *times >= ASTRAY && holder == me {
+                self.outputs.push(Output::Announce(*vip));
+            }
             if *times == ASTRAY {
                 tracing::error!("{vip} is on node {node}, though node {holder} holds it");
             }
@@ -857,6 +872,17 @@ mod tests {
             engine.heard(node, addresses, now);
             assert_eq!(copies(engine), expected, "{node} has {addresses:?}");
         }
+        // Its holder defends it, and the other does not.
+        for (node, expected) in [(1, vec![Output::Announce(VIP); 2]), (2, vec![])] {
+            let engine = cluster.engine(node);
+            engine.outputs();
+            for addresses in [&with, &with, &without, &without] {
+                engine.heard(2, addresses, now);
+            }
+            assert_eq!(engine.outputs(), expected, "node {node}");
+        }
+        let engine = cluster.engine(2);
+        engine.heard(2, &with, now);
         // The one with the copy takes over, and nobody is wrong any more.
         engine.heard(2, &with, now);
         cluster.hold(2);

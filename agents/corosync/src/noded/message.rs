@@ -79,13 +79,18 @@ impl Said {
         bytes
     }
 
-    /// From bytes.
+    /// From bytes. A kind that is not known is said by a daemon that knows
+    /// more, and is no error.
     ///
     /// # Errors
     /// They are not what a daemon of this version says.
-    pub fn decode(bytes: &[u8]) -> anyhow::Result<Self> {
-        let Some(rest) = bytes.strip_prefix(&[VERSION, PRESENCE]) else {
-            return Message::decode(bytes).map(Self::Message);
+    pub fn decode(bytes: &[u8]) -> anyhow::Result<Heard> {
+        let rest = match bytes {
+            [VERSION, PRESENCE, rest @ ..] => rest,
+            [VERSION, kind, ..] if !(HOLD..=PRESENCE).contains(kind) => {
+                return Ok(Heard::Unknown(*kind));
+            }
+            _ => return Ok(Heard::Said(Self::Message(Message::decode(bytes)?))),
         };
         let mut rest = Bytes(rest);
         let count = usize::from(rest.u16()?);
@@ -96,8 +101,17 @@ impl Said {
             addresses.insert(rest.address(v4)?);
         }
         ensure!(rest.0.is_empty(), "{} bytes after the end", rest.0.len());
-        Ok(Self::Presence(addresses))
+        Ok(Heard::Said(Self::Presence(addresses)))
     }
+}
+
+/// What was read of something that was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// All of it.
+    Said(Said),
+    /// Only its kind, by its number, which means nothing to this version.
+    Unknown(u8),
 }
 
 /// A message about one virtual address.
@@ -530,7 +544,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(said in said()) {
-            prop_assert_eq!(Said::decode(&said.encode()).unwrap(), said);
+            prop_assert_eq!(Said::decode(&said.encode()).unwrap(), Heard::Said(said));
         }
 
         #[test]
@@ -556,6 +570,15 @@ mod tests {
             bytes.push(0);
             prop_assert!(Said::decode(&bytes).is_err());
         }
+    }
+
+    #[test]
+    fn a_kind_of_a_later_version_is_no_error() {
+        for kind in [0, PRESENCE + 1, u8::MAX] {
+            let heard = Said::decode(&[VERSION, kind, 1, 2, 3]).unwrap();
+            assert_eq!(heard, Heard::Unknown(kind));
+        }
+        assert!(Said::decode(&[VERSION + 1, PRESENCE + 1]).is_err());
     }
 
     #[test]

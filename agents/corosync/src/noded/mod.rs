@@ -36,28 +36,35 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
+use storhaug_agents::addresses::{Address, Network};
+use storhaug_agents::announce::announce_on;
 use storhaug_agents::daemon::{
     Answer, Known, Moved, Node, Question, Reason, Reset, Status, Tickled, Vip,
 };
-use storhaug_agents::exec::Host;
 
 use self::arrivals::{Arrivals, Counters};
 use self::connection::Connection;
 use self::engine::{Engine, Output, Ticket};
 use self::group::{Event, Group};
-use self::message::Said;
-use self::peers::Peers;
+use self::message::{Heard, Said};
+use self::peers::{Nearness, Peers};
 use self::sockets::{End, Kernel, States};
 use self::tickle::Progress;
 use crate::lost::Gone;
 
-/// How often the kernel is asked whether there are new connections.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often the kernel is asked whether there are new connections, which takes
+/// it some microseconds.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How long the listing of connections pauses for each unit of time that it
-/// takes, and at most: a busy host spends a twentieth of a core, unless it has
-/// so many connections that they would be known too late.
-const PAUSE: (u32, Duration) = (20, Duration::from_millis(150));
+/// takes: a host to which connections come all the time spends a tenth of a core.
+const PAUSE: u32 = 10;
+
+/// How long after it was established a connection is on a list, at most: it may
+/// just have been missed by one, and then waits for the pause and for all of the
+/// next. With tens of thousands of connections this makes pauses shorter. The
+/// other nodes shall know of it within 250 ms.
+const LISTED: Duration = Duration::from_millis(180);
 
 /// How soon connections that were closed leave the table.
 const CLOSED: Duration = Duration::from_secs(1);
@@ -126,9 +133,11 @@ struct Daemon {
     group: Group,
     /// Is told which nodes are missing.
     vigil: Sender<Vec<u32>>,
+    /// Is told which addresses have left this node.
+    cause: Sender<(IpAddr, u32)>,
     reset_dead_peers: bool,
-    /// Nodes that are known to be dead, and whose sockets are left alone.
-    spared: BTreeSet<u32>,
+    /// The kinds of messages that were heard and are not known.
+    unknown: BTreeSet<u8>,
     kernel: Kernel,
     watch: Watch,
     happened: Sender<Happened>,
@@ -150,6 +159,10 @@ impl Daemon {
             let _ = sink.send(Happened::Gone(node, gone));
         })?;
         let sink = happened.clone();
+        let cause = cause::start(move |vip, reason| {
+            let _ = sink.send(Happened::Explained(vip, reason));
+        })?;
+        let sink = happened.clone();
         let group = Group::start(move |event| {
             let _ = sink.send(Happened::Corosync(event));
         })?;
@@ -158,8 +171,9 @@ impl Daemon {
             peers: Peers::default(),
             group,
             vigil,
+            cause,
             reset_dead_peers: true,
-            spared: BTreeSet::new(),
+            unknown: BTreeSet::new(),
             kernel: Kernel::open()?,
             watch: Watch::new()?,
             happened,
@@ -178,7 +192,7 @@ impl Daemon {
             let pause = if self.engine.watched().is_empty() {
                 IDLE
             } else {
-                LOOK
+                self.watch.pause(Instant::now())
             };
             match happened.recv_timeout(pause) {
                 Ok(Happened::Stopped) | Err(RecvTimeoutError::Disconnected) => return,
@@ -213,7 +227,7 @@ impl Daemon {
                 if self.reset_dead_peers {
                     self.bury(node);
                 } else {
-                    self.spared.insert(node);
+                    self.peers.spare(node);
                 }
             }
             Happened::Gone(node, Gone::Left) => {
@@ -253,10 +267,17 @@ impl Daemon {
                 self.engine.members_changed(members, &joined, &left, now);
             }
             Event::Delivered { from, bytes } => match Said::decode(&bytes) {
-                Ok(Said::Message(message)) => self.engine.delivered(from, &message, now),
-                Ok(Said::Presence(addresses)) => {
+                Ok(Heard::Said(Said::Message(message))) => {
+                    self.engine.delivered(from, &message, now);
+                }
+                Ok(Heard::Said(Said::Presence(addresses))) => {
                     self.engine.heard(from, &addresses, now);
                     self.peers.told(from, addresses);
+                }
+                Ok(Heard::Unknown(kind)) => {
+                    if self.unknown.insert(kind) {
+                        tracing::debug!("node {from} says something of kind {kind}, unknown here");
+                    }
                 }
                 Err(error) => tracing::warn!("reading a message of node {from}: {error:#}"),
             },
@@ -299,8 +320,8 @@ impl Daemon {
             Question::Configure { reset_dead_peers } => {
                 self.reset_dead_peers = reset_dead_peers;
                 if reset_dead_peers {
-                    let spared = std::mem::take(&mut self.spared);
-                    spared.into_iter().for_each(|node| self.bury(node));
+                    let spared = self.peers.no_longer_spared().into_iter();
+                    spared.for_each(|node| self.bury(node));
                 }
                 self.answer(ticket, Answer::Configured {});
             }
@@ -351,7 +372,17 @@ impl Daemon {
     fn carry_out_one(&mut self, output: Output) {
         match output {
             Output::Send(message) => self.group.send(message.encode()),
-            Output::Explain(vip) => self.explain(vip),
+            Output::Announce(vip) => {
+                if let Err(error) = announce(vip) {
+                    tracing::warn!("announcing {vip}: {error:#}");
+                }
+            }
+            Output::Explain(vip) => {
+                if let Some(me) = self.me {
+                    // The thread lives as long as this.
+                    let _ = self.cause.send((vip, me));
+                }
+            }
             Output::Answer(ticket, answer) => self.answer(ticket, answer),
             Output::Tickle {
                 ticket,
@@ -483,19 +514,6 @@ impl Daemon {
         }
     }
 
-    /// Finds out why an address has left this node.
-    fn explain(&self, vip: IpAddr) {
-        let Some(me) = self.me else { return };
-        let happened = self.happened.clone();
-        let ask = move || match cause::read(&Host, vip, me) {
-            Ok(reason) => drop(happened.send(Happened::Explained(vip, reason))),
-            Err(error) => tracing::debug!("{error:#}"),
-        };
-        if let Err(error) = std::thread::Builder::new().name("cause".into()).spawn(ask) {
-            tracing::warn!("asking why {vip} has left: {error}");
-        }
-    }
-
     /// Tells the others, every second, that this node is there, and which
     /// addresses it has.
     fn be_present(&mut self) {
@@ -516,9 +534,12 @@ impl Daemon {
 
     /// A node is dead: destroys the sockets to it.
     fn bury(&mut self, node: u32) {
-        let sockets = own_addresses().and_then(|own| {
+        let own = Network::open().and_then(|mut network| network.addresses());
+        let sockets = own.and_then(|own| {
             let vips = self.engine.table().iter().map(|(vip, _)| *vip).collect();
-            let addresses = self.peers.dead(node, &own, &vips);
+            let addresses = self
+                .peers
+                .dead(node, |address| nearness(address, &own), &vips);
             if addresses.is_empty() {
                 return Ok(None);
             }
@@ -635,6 +656,12 @@ impl Watch {
         })
     }
 
+    /// How long there is nothing to be looked for.
+    fn pause(&self, now: Instant) -> Duration {
+        let rest = self.rest.saturating_duration_since(now);
+        if rest.is_zero() { LOOK } else { rest }
+    }
+
     /// Whether the connections of these addresses are to be listed now.
     fn due(&mut self, vips: &[IpAddr], now: Instant) -> bool {
         if vips.is_empty() || now < self.rest {
@@ -666,8 +693,16 @@ impl Watch {
         self.listed = vips;
         self.new = std::mem::take(&mut self.confirm);
         self.last = began;
-        self.rest = Instant::now() + (took * PAUSE.0).min(PAUSE.1);
+        self.rest = Instant::now() + rest(took);
     }
+}
+
+/// How long the listing pauses after a list that took so long; as long as that
+/// at the least.
+fn rest(took: Duration) -> Duration {
+    (took * PAUSE)
+        .min(LISTED.saturating_sub(took * 2))
+        .max(took)
 }
 
 /// The established connections of each of `vips`, by address.
@@ -712,6 +747,28 @@ fn is_global(address: &IpAddr) -> bool {
     }
 }
 
+/// Where an address is, as seen from a host with the addresses `own`.
+fn nearness(address: IpAddr, own: &[Address]) -> Nearness {
+    if own.iter().any(|own| own.ip == address) {
+        Nearness::Own
+    } else if own.iter().any(|own| own.network_contains(address)) {
+        Nearness::Neighbour
+    } else {
+        Nearness::Elsewhere
+    }
+}
+
+/// Announces an address once, wherever it is on this host.
+fn announce(vip: IpAddr) -> anyhow::Result<()> {
+    let mut network = Network::open()?;
+    for address in network.holding(vip)? {
+        if let Some(link) = network.link(address.index)? {
+            announce_on(&link, vip)?;
+        }
+    }
+    Ok(())
+}
+
 fn here(vip: IpAddr) -> anyhow::Result<bool> {
     Ok(own_addresses()?.contains(&vip))
 }
@@ -722,4 +779,17 @@ fn wall() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listing_rests_long_enough_and_not_too_long() {
+        let ms = Duration::from_millis;
+        for (took, expected) in [(0, 0), (2, 20), (12, 120), (30, 120), (50, 80), (100, 100)] {
+            assert_eq!(rest(ms(took)), ms(expected), "{took} ms");
+        }
+    }
 }

@@ -19,6 +19,13 @@ pub const VARIANTS: [(u32, u32); 4] = [(0, 0), (0, 1 << 31), (1 << 31, 0), (1 <<
 /// The window, by which CTDB's packets are known in a capture as well.
 const WINDOW: u16 = 1234;
 
+/// The numbers for a client that has told its own, with which connection
+/// tracking lets a packet pass: one that repeats what the client has had, as a
+/// keepalive probe (RFC 9293 §3.8.4), which is answered as a tickle is.
+pub fn probe((sequence, acknowledged): (u32, u32)) -> (u32, u32) {
+    (acknowledged.wrapping_sub(1), sequence)
+}
+
 const TCP: u8 = 6;
 const TCP_LENGTH: usize = 20;
 
@@ -155,6 +162,12 @@ mod tests {
             assert_eq!(packet[28..32], acknowledged.to_be_bytes());
             assert_eq!(packet[32..36], [0x50, 0x10, 0x04, 0xd2]);
         }
+    }
+
+    #[test]
+    fn a_probe_is_one_before_what_the_client_expects() {
+        assert_eq!(probe((7, 1000)), (999, 7));
+        assert_eq!(probe((u32::MAX, 0)), (u32::MAX, u32::MAX));
     }
 
     proptest! {

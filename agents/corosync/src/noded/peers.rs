@@ -13,8 +13,10 @@
 //! daemon started is not asked about: it may have been switched on again since,
 //! and be alive without its cluster.
 //!
-//! A node's addresses are those of its Corosync links, and all others that its
-//! daemon told of while it lived: of its storage network, above all.
+//! A node's addresses are those of its Corosync links, and of the others that its
+//! daemon told of while it lived those in a network that this node is connected
+//! to as well: of its storage network, above all. An address elsewhere, such as
+//! that of a bridge for containers, may mean another host from here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -27,7 +29,21 @@ pub struct Peers {
     nodes: BTreeMap<u32, Peer>,
     present: BTreeSet<u32>,
     missing: BTreeSet<u32>,
+    /// Those of the missing that are known to be dead, and whose sockets are
+    /// left alone for now.
+    spared: BTreeSet<u32>,
     quorate: bool,
+}
+
+/// Where an address is, as seen from this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nearness {
+    /// It is this node's.
+    Own,
+    /// It is in a network that this node has an address in.
+    Neighbour,
+    /// It is in none of them.
+    Elsewhere,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,6 +79,7 @@ impl Peers {
         self.quorate = quorate;
         self.missing.extend(self.present.difference(members));
         self.missing.retain(|node| !members.contains(node));
+        self.spared.retain(|node| !members.contains(node));
         self.present.clone_from(members);
     }
 
@@ -81,19 +98,32 @@ impl Peers {
         }
     }
 
+    /// The node is known to be dead, and its sockets are left alone.
+    pub fn spare(&mut self, node: u32) {
+        if self.missing.contains(&node) {
+            self.spared.insert(node);
+        }
+    }
+
+    /// Those who were spared and have not come back since. They are not any more.
+    pub fn no_longer_spared(&mut self) -> BTreeSet<u32> {
+        std::mem::take(&mut self.spared)
+    }
+
     /// The node left on purpose, or nothing more will be heard of it.
     pub fn settled(&mut self, node: u32) {
         self.missing.remove(&node);
     }
 
     /// The node is known to be dead: the addresses whose sockets are to be
-    /// destroyed. None of them is also another living node's, or one of `own`,
-    /// or one of `vips`, which move. Empty without quorum, or if the node has
-    /// come back.
+    /// destroyed. None of them is also another living node's, or one of this
+    /// node, as `own` tells, or one of `vips`, which move; those that are no
+    /// link's are in a network of this node. Empty without quorum, or if the
+    /// node has come back.
     pub fn dead(
         &mut self,
         node: u32,
-        own: &BTreeSet<IpAddr>,
+        own: impl Fn(IpAddr) -> Nearness,
         vips: &BTreeSet<IpAddr>,
     ) -> Vec<IpAddr> {
         if !self.quorate || !self.missing.remove(&node) {
@@ -111,8 +141,12 @@ impl Peers {
         };
         peer.addresses
             .union(&peer.told)
-            .filter(|address| !own.contains(address) && !vips.contains(address))
-            .filter(|address| !living(address))
+            .filter(|address| match own(**address) {
+                Nearness::Own => false,
+                Nearness::Neighbour => true,
+                Nearness::Elsewhere => peer.addresses.contains(address),
+            })
+            .filter(|address| !vips.contains(address) && !living(address))
             .copied()
             .collect()
     }
@@ -142,8 +176,16 @@ mod tests {
         peers
     }
 
-    fn own() -> BTreeSet<IpAddr> {
-        [IpAddr::from([10, 0, 0, 1])].into()
+    /// The first node has 10.0.0.1/24 and 10.1.0.1/24.
+    fn own(address: IpAddr) -> Nearness {
+        match address {
+            IpAddr::V4(v4) => match v4.octets() {
+                [10, 0 | 1, 0, 1] => Nearness::Own,
+                [10, 0 | 1, 0, _] => Nearness::Neighbour,
+                _ => Nearness::Elsewhere,
+            },
+            IpAddr::V6(_) => Nearness::Elsewhere,
+        }
     }
 
     fn vips() -> BTreeSet<IpAddr> {
@@ -157,11 +199,8 @@ mod tests {
         peers.members(true, &[1, 2].into());
         peers.learn(3, String::new(), BTreeSet::new());
         assert_eq!(peers.missing(), [3]);
-        assert_eq!(
-            peers.dead(3, &own(), &vips()),
-            [IpAddr::from([10, 0, 0, 3])]
-        );
-        assert!(peers.dead(3, &own(), &vips()).is_empty());
+        assert_eq!(peers.dead(3, own, &vips()), [IpAddr::from([10, 0, 0, 3])]);
+        assert!(peers.dead(3, own, &vips()).is_empty());
         assert!(peers.missing().is_empty());
     }
 
@@ -170,7 +209,7 @@ mod tests {
         let mut peers = three();
         peers.members(false, &[1].into());
         assert!(peers.missing().is_empty());
-        assert!(peers.dead(3, &own(), &vips()).is_empty());
+        assert!(peers.dead(3, own, &vips()).is_empty());
         peers.members(true, &[1, 2].into());
         assert_eq!(peers.missing(), [3]);
     }
@@ -180,7 +219,38 @@ mod tests {
         let mut peers = three();
         peers.members(true, &[1, 2].into());
         peers.members(true, &[1, 2, 3].into());
-        assert!(peers.dead(3, &own(), &vips()).is_empty());
+        assert!(peers.dead(3, own, &vips()).is_empty());
+    }
+
+    #[test]
+    fn a_node_that_was_spared_and_came_back_is_asked_about_again() {
+        let mut peers = three();
+        peers.members(true, &[1, 2].into());
+        peers.spare(3);
+        peers.spare(2);
+        let mut later = three();
+        later.members(true, &[1, 2].into());
+        later.spare(3);
+        assert_eq!(peers.no_longer_spared(), [3].into());
+        assert!(peers.no_longer_spared().is_empty());
+        // It was spared, is back, and is lost again: nobody has fenced it yet.
+        later.members(true, &[1, 2, 3].into());
+        later.members(true, &[1, 2].into());
+        assert!(later.no_longer_spared().is_empty());
+        assert_eq!(later.missing(), [3]);
+    }
+
+    #[test]
+    fn an_address_in_a_network_of_its_own_may_be_another_hosts() {
+        let mut peers = three();
+        let bridge = IpAddr::from([172, 17, 0, 1]);
+        let storage = IpAddr::from([10, 1, 0, 3]);
+        // A link may be routed; Corosync says that it is this node.
+        let link = IpAddr::from([192, 0, 2, 3]);
+        peers.learn(3, "node3".into(), [link].into());
+        peers.told(3, [bridge, storage, link].into());
+        peers.members(true, &[1, 2].into());
+        assert_eq!(peers.dead(3, own, &vips()), [storage, link]);
     }
 
     #[test]
@@ -189,10 +259,7 @@ mod tests {
         let shared = [[10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 33]].map(IpAddr::from);
         peers.learn(3, "node3".into(), shared.into());
         peers.members(true, &[1, 2].into());
-        assert_eq!(
-            peers.dead(3, &own(), &vips()),
-            [IpAddr::from([10, 0, 0, 33])]
-        );
+        assert_eq!(peers.dead(3, own, &vips()), [IpAddr::from([10, 0, 0, 33])]);
     }
 
     #[test]
@@ -206,6 +273,6 @@ mod tests {
         peers.members(true, &[1, 2].into());
         // What storhaug does not know as a virtual address, and is elsewhere by now.
         peers.told(2, [moved].into());
-        assert_eq!(peers.dead(3, &own(), &vips()), [link, storage]);
+        assert_eq!(peers.dead(3, own, &vips()), [link, storage]);
     }
 }

@@ -5,10 +5,15 @@
 //! follow closer; further apart than 500 ms, because a socket answers packets
 //! that do not fit it no more often. A packet that was sent before the client
 //! learnt where the address is now went to the old place, and the next round
-//! makes up for it. Clients that have answered ([`super::answers`]) are left in
-//! peace; the announcement is repeated for all others on the network.
+//! makes up for it. The announcement is repeated for all others on the network.
+//!
+//! A client that has answered ([`super::answers`]) is reset by this host's
+//! kernel, which may have been lost on the way. So in the next round it gets one
+//! more packet, made of the numbers that it has told: as a keepalive probe does,
+//! it makes a client that still has the connection answer again. One that resets
+//! the connection itself, or says nothing more, is left in peace.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -42,8 +47,8 @@ const LAST: Duration = Duration::from_secs(1);
 /// server's traffic, which arrives with them, not to push them out.
 const READ: Duration = Duration::from_millis(10);
 
-/// How many clients' packets are handed to the kernel with one call.
-const BATCH: usize = 128;
+/// How many packets are handed to the kernel with one call.
+const BATCH: usize = 512;
 
 /// The longest that one call may wait for a device that does not send.
 const STALLED: TimeVal = TimeVal::new(0, 500_000);
@@ -111,8 +116,8 @@ pub fn rounds(
         if let Err(error) = announced {
             tracing::warn!("announcing {vip} on {nic}: {error:#}");
         }
-        let silent: Vec<Connection> = audience.silent.iter().copied().collect();
-        let sent = send(vip, &silent, || audience.hear());
+        let packets = audience.next();
+        let sent = send(vip, packets, || audience.hear());
         report(sent.map(|(packets, unsent)| {
             Progress::Sent(Round {
                 number,
@@ -126,16 +131,27 @@ pub fn rounds(
     report(Ok(Progress::Answered(audience.answered())));
 }
 
-/// The clients, and which of them have not answered.
+/// One packet to a client, and the numbers that are in it.
+type Tickle = (Connection, (u32, u32));
+
+/// The clients, and what they have answered.
 struct Audience {
+    /// Nobody listens any more once everybody has answered.
     answers: Option<Answers>,
+    /// Whether anybody has listened.
+    heard: bool,
     clients: usize,
+    /// Those that have not answered.
     silent: BTreeSet<Connection>,
+    /// Those that have, since the last round, without resetting the connection
+    /// themselves, and their numbers.
+    unsure: BTreeMap<Connection, (u32, u32)>,
 }
 
 impl Audience {
     fn new(vip: IpAddr, clients: &[Connection]) -> Self {
         // Without it every client is tickled in every round.
+        let silent: BTreeSet<_> = clients.iter().copied().collect();
         let answers = match Answers::open(vip) {
             Ok(answers) => Some(answers),
             Err(error) => {
@@ -143,20 +159,44 @@ impl Audience {
                 None
             }
         };
-        let silent: BTreeSet<_> = clients.iter().copied().collect();
         Self {
-            answers,
+            heard: answers.is_some(),
+            answers: answers.filter(|_| !silent.is_empty()),
             clients: silent.len(),
             silent,
+            unsure: BTreeMap::new(),
         }
+    }
+
+    /// The packets of the next round.
+    fn next(&mut self) -> impl Iterator<Item = Tickle> + use<> {
+        // Of its own: answers are read while they are sent.
+        let silent: Vec<Connection> = self.silent.iter().copied().collect();
+        let unsure = std::mem::take(&mut self.unsure);
+        let variants = |client| packet::VARIANTS.map(|numbers| (client, numbers));
+        let probe = |(client, numbers)| (client, packet::probe(numbers));
+        silent
+            .into_iter()
+            .flat_map(variants)
+            .chain(unsure.into_iter().map(probe))
     }
 
     /// Takes note of what has arrived.
     fn hear(&mut self) {
-        if let Some(answers) = &self.answers {
-            answers.take(|connection| {
-                self.silent.remove(&connection);
-            });
+        let Some(answers) = &self.answers else {
+            return;
+        };
+        answers.take(|answer| {
+            let client = answer.connection;
+            let first = self.silent.remove(&client);
+            match answer.numbers {
+                Some(numbers) if first => drop(self.unsure.insert(client, numbers)),
+                Some(_) => {}
+                None => drop(self.unsure.remove(&client)),
+            }
+        });
+        if self.silent.is_empty() {
+            self.answers = None;
         }
     }
 
@@ -166,7 +206,7 @@ impl Audience {
         loop {
             self.hear();
             let left = until.saturating_duration_since(Instant::now());
-            let awaited = self.answers.is_some() && !self.silent.is_empty();
+            let awaited = self.answers.is_some();
             let pause = if awaited { left.min(READ) } else { left };
             if cancelled.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
                 return true;
@@ -180,16 +220,15 @@ impl Audience {
 
     /// How many have answered.
     fn answered(&self) -> Option<usize> {
-        self.answers.as_ref()?;
-        Some(self.clients - self.silent.len())
+        self.heard.then(|| self.clients - self.silent.len())
     }
 }
 
-/// Sends every variant to every client once, and does something else `between`
-/// the batches. Returns how many packets were sent, and how many were not.
-pub fn send(
+/// Sends the packets, and does something else `between` the batches. Returns how
+/// many were sent, and how many were not.
+fn send(
     vip: IpAddr,
-    clients: &[Connection],
+    packets: impl Iterator<Item = Tickle>,
     between: impl FnMut(),
 ) -> anyhow::Result<(usize, usize)> {
     match vip {
@@ -198,7 +237,7 @@ pub fn send(
             let fd = raw(AddressFamily::Inet)?;
             bind(fd.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(vip, 0)))
                 .with_context(|| format!("binding to {vip}"))?;
-            transmit(&fd, clients, between, |connection, numbers| {
+            transmit(&fd, packets, between, |(connection, numbers): Tickle| {
                 let client = ipv4(connection.client)?;
                 let from = (vip, connection.server_port);
                 let packet = packet::v4(from, (client, connection.client_port), numbers);
@@ -212,7 +251,7 @@ pub fn send(
                 &SockaddrIn6::from(SocketAddrV6::new(vip, 0, 0, 0)),
             )
             .with_context(|| format!("binding to {vip}"))?;
-            transmit(&fd, clients, between, |connection, numbers| {
+            transmit(&fd, packets, between, |(connection, numbers): Tickle| {
                 let client = ipv6(connection.client)?;
                 let from = (vip, connection.server_port);
                 let packet = packet::v6(from, (client, connection.client_port), numbers);
@@ -254,19 +293,19 @@ fn raw(family: AddressFamily) -> anyhow::Result<OwnedFd> {
 
 fn transmit<const N: usize, A: SockaddrLike + Copy>(
     fd: &OwnedFd,
-    clients: &[Connection],
+    packets: impl Iterator<Item = Tickle>,
     mut between: impl FnMut(),
-    build: impl Fn(&Connection, (u32, u32)) -> Option<([u8; N], A)>,
+    build: impl Fn(Tickle) -> Option<([u8; N], A)>,
 ) -> anyhow::Result<(usize, usize)> {
     let (mut sent, mut unsent) = (0, 0);
-    let mut headers = MultiHeaders::preallocate(BATCH * packet::VARIANTS.len(), None);
-    for batch in clients.chunks(BATCH) {
+    let mut headers = MultiHeaders::preallocate(BATCH, None);
+    let mut packets = packets.filter_map(build);
+    loop {
         between();
-        let built: Vec<([u8; N], A)> = batch
-            .iter()
-            .flat_map(|client| packet::VARIANTS.map(|numbers| build(client, numbers)))
-            .flatten()
-            .collect();
+        let built: Vec<([u8; N], A)> = packets.by_ref().take(BATCH).collect();
+        if built.is_empty() {
+            return Ok((sent, unsent));
+        }
         let mut next = 0;
         while next < built.len() {
             let slices: Vec<_> = built[next..]
@@ -297,5 +336,4 @@ fn transmit<const N: usize, A: SockaddrLike + Copy>(
             }
         }
     }
-    Ok((sent, unsent))
 }

@@ -105,8 +105,14 @@ impl Host {
     /// Puts a firewall in front of this host that knows connections and drops
     /// what belongs to none, as firewalld's does.
     pub fn guard(&self) {
-        let rules = "table inet guard {\nchain input {\ntype filter hook input priority 0\n\
-            ct state established,related accept\nct state invalid drop\n}\n}\n";
+        self.filter("ct state established,related accept\nct state invalid drop");
+    }
+
+    /// Applies rules of nftables to what arrives here.
+    pub fn filter(&self, rules: &str) {
+        let rules = format!(
+            "table inet guard {{\nchain input {{\ntype filter hook input priority 0\n{rules}\n}}\n}}\n"
+        );
         self.run(move || {
             let nft = Cmd::new("nft").args(["-f", "-"]).stdin(rules);
             Machine.run(&nft, soon()).unwrap().checked().unwrap()
