@@ -21,12 +21,16 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use nix::sys::signal::{Signal, kill};
+use nix::{
+    sys::signal::{Signal, kill},
+    time::{ClockId, clock_gettime},
+};
 
 use crate::{
     ctdbd::{self, Ctdbd, Flags, Node, RunState},
     deadline::{Expired, until},
     exec::Cmd,
+    fencing,
     ocf::{
         Agent, Code, Ctx, Failure, Kind, Level, Metadata, Op, OrCode, Param, Params, Reload, State,
     },
@@ -150,8 +154,9 @@ const LEADER_TIMEOUT: &str = "2";
 /// wait for, because storhaug-noded closes the connections to a fenced node.
 const RERECOVERY_TIMEOUT: &str = "1";
 
-/// How long a recovery may last: two attempts at fencing, each of Pacemaker's
-/// default of 60 s, and CTDB's own part.
+/// How long a recovery may last while no fencing is due: CTDB's own part, and two
+/// attempts at fencing, each of Pacemaker's default of 60 s, in case that what is
+/// due is not known yet.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How often a daemon on its way is looked at.
@@ -354,7 +359,10 @@ impl Agent for Ctdb {
         }
         // Without one, a recovery begins within seconds, and its time counts.
         let leaderless = ctx.depth >= 10 && !found.recovering && self.leader(ctx)?.is_none();
-        if leaderless && self.ask(ctx)?.is_some_and(|found| !found.recovering) {
+        if leaderless
+            && self.ask(ctx)?.is_some_and(|found| !found.recovering)
+            && !fencing::is_due(ctx)
+        {
             return Err(anyhow!(LEADERLESS).into());
         }
         Ok(State::Running)
@@ -456,16 +464,22 @@ impl Ctdb {
             Some(Trouble::Lasting(reason)) => bail!(reason),
             Some(Trouble::Passing(reason)) => reason,
         };
-        let since = match fs::metadata(&mark) {
-            Ok(metadata) => metadata.modified()?.elapsed().unwrap_or_default(),
-            Err(_) => {
-                // Where it cannot be written, a restart would not help either.
-                let _ = fs::write(&mark, "");
-                return Ok(Some(reason));
-            }
+        let now = uptime()?;
+        let began = fs::read_to_string(&mark).ok();
+        // Where it cannot be written, a restart would not help either.
+        let begin = || fs::write(&mark, now.to_string()).unwrap_or_default();
+        let Some(began) = began.and_then(|began| began.parse::<i64>().ok()) else {
+            begin();
+            return Ok(Some(reason));
         };
-        if since > PATIENCE {
-            bail!("{reason}, for {} s now", since.as_secs());
+        let lasts = Duration::from_secs((now - began).try_into().unwrap_or_default());
+        if lasts > PATIENCE {
+            if !fencing::is_due(ctx) {
+                bail!("{reason}, for {} s now", lasts.as_secs());
+            }
+            // What comes after the fencing has its time as well.
+            begin();
+            return Ok(Some(format!("{reason}, until a lost node is fenced")));
         }
         // Once a second would be too often for the log.
         Ok((ctx.depth >= 10).then_some(reason))
@@ -602,7 +616,7 @@ impl Ctdb {
         }))
     }
 
-    /// A file that is as old as the daemon's recovery.
+    /// A file that says when the daemon's recovery began, by [`uptime`].
     fn mark(&self, ctx: &Ctx) -> PathBuf {
         ctx.path(&self.socket).with_file_name("storhaug-recovery")
     }
@@ -696,6 +710,11 @@ impl Ctdb {
             Ok(None)
         })
     }
+}
+
+/// Seconds since this machine was booted: a clock that nobody sets.
+fn uptime() -> anyhow::Result<i64> {
+    Ok(clock_gettime(ClockId::CLOCK_BOOTTIME)?.tv_sec())
 }
 
 /// Says what was waited for, where the wait was in vain.

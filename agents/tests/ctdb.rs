@@ -8,7 +8,7 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use storhaug_agents::{
@@ -81,6 +81,13 @@ impl Node {
         listen(&self.root.path().join("run/ctdb/ctdbd.socket"), &self.says);
     }
 
+    /// Moves the beginning of the recovery that is under way into the past.
+    fn recovers_longer_by(&self, seconds: i64) {
+        let mark = "run/ctdb/storhaug-recovery";
+        let began: i64 = self.text(mark).parse().unwrap();
+        self.file(mark, &(began - seconds).to_string());
+    }
+
     fn now(&self, says: Says) {
         *self.says.lock().unwrap() = says;
     }
@@ -143,6 +150,9 @@ impl Node {
         Output::exited(cmd, 0, "", "")
     }
 }
+
+/// What Pacemaker says when another node is lost.
+const TO_BE_FENCED: &str = r#"<x><node_state in_ccm="false" expected="member"/></x>"#;
 
 /// What Pacemaker says of another node that is there, and whose CTDB has
 /// loaded a list of nodes.
@@ -272,6 +282,8 @@ fn what_a_monitor_makes_of_the_daemon() {
         ("OCF_RESKEY_CRM_meta_timeout", "2000"),
     ];
     assert_eq!(node.act("monitor", &deep), Code::ErrGeneric, "no leader");
+    *node.states.lock().unwrap() = TO_BE_FENCED.into();
+    assert_eq!(node.act("monitor", &deep), Code::Success, "not before that");
 }
 
 #[test]
@@ -328,10 +340,12 @@ fn a_recovery_may_last_a_while_and_not_for_ever() {
         node.now(says);
         assert_eq!(node.act("monitor", &[]), Code::Success, "it has begun");
         assert_eq!(node.act("monitor", &[]), Code::Success, "it goes on");
-        let mark = node.root.path().join("run/ctdb/storhaug-recovery");
-        let mark = fs::File::open(mark).unwrap();
-        let long_ago = SystemTime::now() - Duration::from_secs(200);
-        mark.set_modified(long_ago).unwrap();
+        node.recovers_longer_by(200);
+        *node.states.lock().unwrap() = TO_BE_FENCED.into();
+        assert_eq!(node.act("monitor", &[]), Code::Success, "until the fencing");
+        *node.states.lock().unwrap() = String::new();
+        assert_eq!(node.act("monitor", &[]), Code::Success, "just fenced");
+        node.recovers_longer_by(200);
         assert_eq!(node.act("monitor", &[]), Code::ErrGeneric, "for 200 s");
         node.now(WELL);
         assert_eq!(node.act("monitor", &[]), Code::Success, "it is over");
@@ -345,18 +359,15 @@ fn a_recovery_may_last_a_while_and_not_for_ever() {
 #[test]
 fn how_long_a_daemon_recovers_says_nothing_of_the_next_one() {
     let node = Node::new();
-    node.file("run/ctdb/storhaug-recovery", "");
-    let mark = node.root.path().join("run/ctdb/storhaug-recovery");
-    let mark = fs::File::open(mark).unwrap();
-    mark.set_modified(SystemTime::now() - Duration::from_secs(200))
-        .unwrap();
-    *node.states.lock().unwrap() =
-        r#"<x><node_state in_ccm="false" expected="member"/></x>"#.into();
+    node.file("run/ctdb/storhaug-recovery", "0");
+    node.recovers_longer_by(200);
+    *node.states.lock().unwrap() = TO_BE_FENCED.into();
     node.now(Says {
         recovery_mode: 1,
         ..WELL
     });
     assert_eq!(node.act("start", &[]), Code::Success);
+    *node.states.lock().unwrap() = String::new();
     assert_eq!(node.act("monitor", &[]), Code::Success);
 }
 
