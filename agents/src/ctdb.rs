@@ -133,7 +133,10 @@ const NODES_FILE: &str = "/etc/ctdb/nodes";
 /// How long the daemon may take to answer; it takes milliseconds.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// How long a monitor waits for a word of the leader, who says one a second.
+/// How long it may take to hear that a word of the leader is waited for.
+const CONTROL: Duration = Duration::from_secs(5);
+
+/// How long a word of the leader is waited for, who says one a second.
 const BROADCAST: Duration = Duration::from_secs(5);
 
 /// Seconds of a leader's silence after which CTDB elects another; 5 by default
@@ -342,6 +345,14 @@ impl Agent for Ctdb {
         if let Some(reason) = self.trouble(ctx, &found)? {
             ctx.log(Level::Warning, &reason);
         }
+        // Without one, a recovery begins within seconds, and its time counts.
+        let leaderless = ctx.depth >= 10 && !found.recovering && self.leader(ctx)?.is_none();
+        if leaderless
+            && self.ask(ctx)?.is_some_and(|found| !found.recovering)
+            && !fencing::is_due(ctx)
+        {
+            return Err(anyhow!(LEADERLESS).into());
+        }
         // A change of the parameter may have been missed, by a node that was
         // away at that time, or may be waiting for something.
         match self.follow(ctx, &found) {
@@ -356,14 +367,6 @@ impl Agent for Ctdb {
                 "an event script of CTDB's finds this node unhealthy: `ctdb event status legacy \
                  monitor` says which",
             );
-        }
-        // Without one, a recovery begins within seconds, and its time counts.
-        let leaderless = ctx.depth >= 10 && !found.recovering && self.leader(ctx)?.is_none();
-        if leaderless
-            && self.ask(ctx)?.is_some_and(|found| !found.recovering)
-            && !fencing::is_due(ctx)
-        {
-            return Err(anyhow!(LEADERLESS).into());
         }
         Ok(State::Running)
     }
@@ -641,7 +644,10 @@ impl Ctdb {
     fn leader(&self, ctx: &Ctx) -> anyhow::Result<Option<u32>> {
         match self.connect(ctx)? {
             Some(mut ctdbd) => {
-                ctdbd.by(ctx.deadline.earlier(BROADCAST));
+                ctdbd.by(ctx.deadline.earlier(CONTROL));
+                ctdbd.listen_to_leader()?;
+                let by = ctx.deadline.before(ctx.deadline.left() / 2);
+                ctdbd.by(by.earlier(BROADCAST));
                 ctdbd.leader()
             }
             None => Ok(None),

@@ -242,13 +242,23 @@ impl Ctdbd {
         node_map(&reply.checked()?.data)
     }
 
-    /// The leader, as soon as one says so, which it does every second; none
-    /// where nobody does by the deadline.
+    /// Asks to hear who the leader is.
     ///
     /// # Errors
-    /// The daemon does not answer, or is gone.
+    /// It does not answer in time, or not as it should.
+    pub fn listen_to_leader(&mut self) -> anyhow::Result<()> {
+        self.control(REGISTER_SRVID, SRVID_LEADER)?
+            .checked()
+            .map(drop)
+    }
+
+    /// The leader, as soon as one says so, which it does every second; none
+    /// where nobody does by the deadline. To be asked for before:
+    /// [`Ctdbd::listen_to_leader`].
+    ///
+    /// # Errors
+    /// The daemon is gone.
     pub fn leader(&mut self) -> anyhow::Result<Option<u32>> {
-        self.control(REGISTER_SRVID, SRVID_LEADER)?.checked()?;
         loop {
             match self.packet() {
                 Ok(Packet::Message { srvid, data }) if srvid == SRVID_LEADER => {

@@ -282,6 +282,11 @@ fn what_a_monitor_makes_of_the_daemon() {
         ("OCF_RESKEY_CRM_meta_timeout", "2000"),
     ];
     assert_eq!(node.act("monitor", &deep), Code::ErrGeneric, "no leader");
+    let changed = ("OCF_RESKEY_nodes", "127.0.0.1 #192.0.2.2");
+    node.commands();
+    let deep = [deep[0], deep[1], changed];
+    assert_eq!(node.act("monitor", &deep), Code::ErrGeneric);
+    assert_eq!(node.commands(), Vec::<String>::new(), "nothing is loaded");
     *node.states.lock().unwrap() = TO_BE_FENCED.into();
     assert_eq!(node.act("monitor", &deep), Code::Success, "not before that");
 }
