@@ -63,7 +63,8 @@ pub const NODES: Param = Param {
                /etc/ctdb/nodes. A change needs no restart: once every node has the new file, the \
                one with the lowest number has all daemons load it (ctdb reloadnodes), as soon as \
                removed nodes are disconnected and no recovery is under way; a new node's start \
-               waits for that.",
+               waits for that. A node that gets another address is a new one, and only its own \
+               daemon is restarted: # before the old address, and the new one at the end.",
 };
 
 /// The cluster lock.
@@ -260,7 +261,7 @@ impl Agent for Ctdb {
             let program = helper.split_whitespace().next().unwrap_or_default();
             installed("what the parameter cluster_lock names", program)?;
         }
-        self.pnn().or_code(Code::ErrArgs)?;
+        pnn(&self.nodes).or_code(Code::ErrArgs)?;
         sole::demand(ctx).or_code(Code::ErrArgs)
     }
 
@@ -269,14 +270,15 @@ impl Agent for Ctdb {
         if let Some(found) = &found
             && found.trouble().is_none()
         {
-            self.write_nodes(ctx)?;
+            write_nodes(ctx, &self.nodes)?;
             LIST.set(ctx, &found.list());
             return Ok(());
         }
         if found.is_none() {
             self.configure(ctx)?;
-            self.admission(ctx)?;
-            self.check_databases(ctx)?;
+            let nodes = self.admission(ctx)?;
+            write_nodes(ctx, &nodes)?;
+            self.check_databases(ctx, pnn(&nodes)?)?;
             // A daemon that is gone may have been in a recovery.
             let _ = fs::remove_file(self.mark(ctx));
         }
@@ -345,6 +347,14 @@ impl Agent for Ctdb {
         if let Some(reason) = self.trouble(ctx, &found)? {
             ctx.log(Level::Warning, &reason);
         }
+        if self.has_moved(&found)? {
+            let error = anyhow!(
+                "ctdbd runs as node {}, which is removed by the parameter nodes, and has to start as \
+                 another one",
+                found.pnn
+            );
+            return Err(error.into());
+        }
         // Without one, a recovery begins within seconds, and its time counts.
         let leaderless = ctx.depth >= 10 && !found.recovering && self.leader(ctx)?.is_none();
         if leaderless
@@ -375,7 +385,7 @@ impl Agent for Ctdb {
         // To wait for the others here would keep Pacemaker from telling them.
         // Nor is anything a failure: that would restart a daemon that serves,
         // and the monitor tries again in a second.
-        let followed = self.write_nodes(ctx).and_then(|()| match self.ask(ctx)? {
+        let followed = write_nodes(ctx, &self.nodes).and_then(|()| match self.ask(ctx)? {
             Some(found) => self.follow(ctx, &found),
             None => Ok(Followed::Loaded),
         });
@@ -488,48 +498,67 @@ impl Ctdb {
         Ok((ctx.depth >= 10).then_some(reason))
     }
 
-    /// This node's number.
-    fn pnn(&self) -> anyhow::Result<usize> {
-        let pnn = self.nodes.this_node();
-        pnn.context("parameter nodes: none of them is an address of this node")
+    /// Whether this node has got another number, which its daemon takes with
+    /// its next start only.
+    fn has_moved(&self, found: &Found) -> anyhow::Result<bool> {
+        if found.trouble().is_some() || !self.nodes.removes(found.pnn as usize) {
+            return Ok(false);
+        }
+        let loaded = Nodes::loaded(&found.list());
+        let follows = loaded.is_some_and(|loaded| self.nodes.conflict(&loaded).is_none());
+        Ok(follows && self.nodes.this_node()?.is_some())
     }
 
     /// Waits until every other node's CTDB knows the nodes that this one does.
-    fn admission(&self, ctx: &Ctx) -> anyhow::Result<()> {
+    /// Where they never will, and know this node all the same, it joins them
+    /// with their list. Returns the list to start with.
+    fn admission(&self, ctx: &Ctx) -> anyhow::Result<Nodes> {
         let list = self.nodes.label();
-        let mut waiting = String::new();
-        let patience = ctx.deadline.earlier(LOADING);
+        let mut waiting = None;
+        let patience = ctx.deadline.before(ctx.deadline.left() / 2);
+        let patience = patience.earlier(LOADING);
         let admitted = until(patience, EVERY, "the others to know all nodes", || {
             let cluster = Cluster::read(ctx);
             let Some((node, other)) = cluster.others(ctx).find(|(_, other)| *other != list) else {
                 return Ok(Some(()));
             };
-            waiting = format!(
-                "CTDB on {node} has loaded the list of nodes `{other}`, and not `{list}`: its log \
-                 says what keeps it, if this does not end by itself"
-            );
+            let agreed = cluster.others(ctx).all(|(_, list)| list == other);
+            waiting = Some((node.to_owned(), other.to_owned(), agreed));
             if cluster.fencing_is_due() {
                 bail!("a node is to be fenced first");
             }
             Ok(None)
         });
-        admitted.map_err(|error| {
-            if waiting.is_empty() {
-                error
-            } else {
-                error.context(waiting)
-            }
-        })
+        let (Err(error), Some((node, other, agreed))) = (admitted, waiting) else {
+            return Ok(self.nodes.clone());
+        };
+        let reason =
+            format!("CTDB on {node} has loaded the list of nodes `{other}`, and not `{list}`");
+        let theirs = Nodes::loaded(&other);
+        let conflict = theirs
+            .as_ref()
+            .and_then(|theirs| self.nodes.conflict(theirs));
+        let (Some(theirs), Some(conflict)) = (theirs, conflict) else {
+            return Err(error.context(format!(
+                "{reason}: its log says what keeps it, if this does not end by itself"
+            )));
+        };
+        if agreed && error.is::<Expired>() && theirs.this_node()?.is_some() {
+            let news = format!("{reason}, and is joined with its list: {conflict}");
+            ctx.log(Level::Warning, &news);
+            return Ok(theirs);
+        }
+        Err(error.context(format!("{reason}: {conflict}")))
     }
 
     /// Moves damaged databases away where another node has a good copy, which
     /// CTDB then takes: one that serves has every persistent database, and a
     /// recovery that has compared all copies behind it.
-    fn check_databases(&self, ctx: &Ctx) -> anyhow::Result<()> {
+    fn check_databases(&self, ctx: &Ctx, pnn: usize) -> anyhow::Result<()> {
         let configuration = file::read(&ctx.path(CONFIGURATION))?;
         let directory = configuration::value(&configuration, "database", DATABASES_KEY);
         let directory = Path::new(directory.unwrap_or(databases::DIRECTORY));
-        let damaged = databases::damaged(ctx, directory, self.pnn()?)?;
+        let damaged = databases::damaged(ctx, directory, pnn)?;
         let Some(first) = damaged.first() else {
             return Ok(());
         };
@@ -590,7 +619,7 @@ impl Ctdb {
     /// it is this node's turn, into every daemon; publishes the one that the
     /// daemon here has.
     fn follow(&self, ctx: &Ctx, found: &Found) -> anyhow::Result<Followed> {
-        let written = self.write_nodes(ctx);
+        let written = write_nodes(ctx, &self.nodes);
         if found.trouble().is_some() {
             written?;
             return Ok(Followed::Waits("CTDB does not serve now".into()));
@@ -600,6 +629,12 @@ impl Ctdb {
         written?;
         if loaded == self.nodes.label() {
             return Ok(Followed::Loaded);
+        }
+        let conflict = Nodes::loaded(&loaded).and_then(|loaded| self.nodes.conflict(&loaded));
+        if let Some(conflict) = conflict {
+            return Ok(Followed::Waits(format!(
+                "CTDB has loaded the list of nodes `{loaded}`, and never loads the new one: {conflict}"
+            )));
         }
         if !found.is_first() && !self.was_missed(ctx) {
             return Ok(Followed::Waits(format!(
@@ -678,13 +713,8 @@ impl Ctdb {
             let before = file::read(&path)?;
             file::write(&path, &before, &configuration::with(&before, settings))?;
         }
-        self.write_nodes(ctx)?;
+        write_nodes(ctx, &self.nodes)?;
         sole::disable_interface(ctx)
-    }
-
-    fn write_nodes(&self, ctx: &Ctx) -> anyhow::Result<()> {
-        let path = ctx.path(NODES_FILE);
-        file::write(&path, &file::read(&path)?, &self.nodes.to_string())
     }
 
     /// Ends whoever listens on the socket.
@@ -716,6 +746,17 @@ impl Ctdb {
             Ok(None)
         })
     }
+}
+
+fn write_nodes(ctx: &Ctx, nodes: &Nodes) -> anyhow::Result<()> {
+    let path = ctx.path(NODES_FILE);
+    file::write(&path, &file::read(&path)?, &nodes.to_string())
+}
+
+/// This node's number.
+fn pnn(nodes: &Nodes) -> anyhow::Result<usize> {
+    let pnn = nodes.this_node()?;
+    pnn.context("parameter nodes: none of them is an address of this node")
 }
 
 /// Seconds since this machine was booted: a clock that nobody sets.

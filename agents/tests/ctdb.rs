@@ -26,7 +26,7 @@ const OK: u32 = 0;
 const DISCONNECTED: u32 = 0x01;
 const DELETED: u32 = 0x11;
 
-const THIRD: [u8; 4] = [192, 0, 2, 3];
+const THIRD: [u8; 4] = [198, 51, 100, 3];
 
 /// A node: a file system of its own, and maybe a daemon.
 struct Node {
@@ -94,7 +94,7 @@ impl Node {
 
     fn act(&self, action: &str, more: &[(&str, &str)]) -> Code {
         let defaults = [
-            ("OCF_RESKEY_nodes", "127.0.0.1 192.0.2.2"),
+            ("OCF_RESKEY_nodes", "127.0.0.1 198.51.100.2"),
             ("OCF_RESKEY_CRM_meta_timeout", "5000"),
             ("OCF_RESKEY_CRM_meta_interval", "10000"),
             ("OCF_RESKEY_CRM_meta_on_node", "node1"),
@@ -194,7 +194,7 @@ fn a_start_leaves_a_database_and_nothing_else() {
          !/usr/libexec/storhaug/storhaug-ctdb-lock\n\tleader timeout = 2\n\n[failover]\n\tdisabled \
          = true\n\tshutdown failover timeout = 0\n"
     );
-    assert_eq!(node.text("etc/ctdb/nodes"), "127.0.0.1\n192.0.2.2\n");
+    assert_eq!(node.text("etc/ctdb/nodes"), "127.0.0.1\n198.51.100.2\n");
     assert_eq!(
         node.text("etc/ctdb/ctdb.tunables"),
         "RerecoveryTimeout = 1\n"
@@ -206,7 +206,7 @@ fn a_start_leaves_a_database_and_nothing_else() {
             "systemctl reset-failed -- ctdb.service",
             "systemctl start --no-block --no-ask-password --job-mode=ignore-dependencies -- \
              ctdb.service",
-            "attrd_updater -n storhaug-ctdb-nodes -U 127.0.0.1 192.0.2.2",
+            "attrd_updater -n storhaug-ctdb-nodes -U 127.0.0.1 198.51.100.2",
         ]
     );
     assert_eq!(node.act("monitor", &[]), Code::Success);
@@ -282,7 +282,7 @@ fn what_a_monitor_makes_of_the_daemon() {
         ("OCF_RESKEY_CRM_meta_timeout", "2000"),
     ];
     assert_eq!(node.act("monitor", &deep), Code::ErrGeneric, "no leader");
-    let changed = ("OCF_RESKEY_nodes", "127.0.0.1 #192.0.2.2");
+    let changed = ("OCF_RESKEY_nodes", "127.0.0.1 #198.51.100.2");
     node.commands();
     let deep = [deep[0], deep[1], changed];
     assert_eq!(node.act("monitor", &deep), Code::ErrGeneric);
@@ -424,24 +424,24 @@ fn the_list_of_nodes_follows_its_parameter() {
     node.daemon();
     node.file("etc/ctdb/nodes", "127.0.0.1\n");
     assert_eq!(node.act("monitor", &[]), Code::Success);
-    assert_eq!(node.text("etc/ctdb/nodes"), "127.0.0.1\n192.0.2.2\n");
+    assert_eq!(node.text("etc/ctdb/nodes"), "127.0.0.1\n198.51.100.2\n");
     assert_eq!(
         node.commands(),
-        ["attrd_updater -n storhaug-ctdb-nodes -U 127.0.0.1 192.0.2.2"]
+        ["attrd_updater -n storhaug-ctdb-nodes -U 127.0.0.1 198.51.100.2"]
     );
 
-    let changed = [("OCF_RESKEY_nodes", "127.0.0.1 #192.0.2.2 192.0.2.3")];
+    let changed = [("OCF_RESKEY_nodes", "127.0.0.1 #198.51.100.2 198.51.100.3")];
     *node.reloads.lock().unwrap() = Some(&[(OK, HERE), (DELETED, [0; 4]), (DISCONNECTED, THIRD)]);
     assert_eq!(node.act("reload-agent", &changed), Code::Success);
     assert_eq!(
         node.text("etc/ctdb/nodes"),
-        "127.0.0.1\n#192.0.2.2\n192.0.2.3\n"
+        "127.0.0.1\n#198.51.100.2\n198.51.100.3\n"
     );
     assert_eq!(node.commands(), ["ctdb reloadnodes"]);
     assert_eq!(node.act("monitor", &changed), Code::Success);
     assert_eq!(
         node.commands(),
-        ["attrd_updater -n storhaug-ctdb-nodes -U 127.0.0.1 - 192.0.2.3"]
+        ["attrd_updater -n storhaug-ctdb-nodes -U 127.0.0.1 - 198.51.100.3"]
     );
     assert_eq!(node.act("reload-agent", &changed), Code::Success);
     assert_eq!(node.commands(), Vec::<String>::new(), "a second time");
@@ -457,13 +457,13 @@ fn one_node_has_the_list_loaded_and_the_others_wait() {
         nodes: later,
         ..WELL
     });
-    let changed = [("OCF_RESKEY_nodes", "192.0.2.2 127.0.0.1 192.0.2.3")];
+    let changed = [("OCF_RESKEY_nodes", "198.51.100.2 127.0.0.1 198.51.100.3")];
     assert_eq!(node.act("reload-agent", &changed), Code::Success);
     assert_eq!(
         node.text("etc/ctdb/nodes"),
-        "192.0.2.2\n127.0.0.1\n192.0.2.3\n"
+        "198.51.100.2\n127.0.0.1\n198.51.100.3\n"
     );
-    let published = "attrd_updater -n storhaug-ctdb-nodes -U 192.0.2.2 127.0.0.1";
+    let published = "attrd_updater -n storhaug-ctdb-nodes -U 198.51.100.2 127.0.0.1";
     assert_eq!(node.commands(), [published], "it is the other's turn");
     assert_eq!(node.act("monitor", &changed), Code::Success);
     assert_eq!(node.commands(), Vec::<String>::new());
@@ -484,7 +484,7 @@ fn one_node_has_the_list_loaded_and_the_others_wait() {
     let deep = [changed[0], ("OCF_CHECK_LEVEL", "10")];
     assert_eq!(node.act("monitor", &deep), Code::Success);
     assert_eq!(node.commands(), [published]);
-    *node.states.lock().unwrap() = serving("192.0.2.2 127.0.0.1 192.0.2.3");
+    *node.states.lock().unwrap() = serving("198.51.100.2 127.0.0.1 198.51.100.3");
     assert_eq!(node.act("monitor", &deep), Code::Success);
     assert_eq!(
         node.commands(),
@@ -497,9 +497,9 @@ fn one_node_has_the_list_loaded_and_the_others_wait() {
 fn a_list_that_cannot_be_loaded_now_breaks_nothing_and_is_tried_again() {
     let node = Node::new();
     node.daemon();
-    let changed = [("OCF_RESKEY_nodes", "127.0.0.1 #192.0.2.2")];
+    let changed = [("OCF_RESKEY_nodes", "127.0.0.1 #198.51.100.2")];
     assert_eq!(node.act("reload-agent", &changed), Code::Success);
-    let published = "attrd_updater -n storhaug-ctdb-nodes -U 127.0.0.1 192.0.2.2";
+    let published = "attrd_updater -n storhaug-ctdb-nodes -U 127.0.0.1 198.51.100.2";
     assert_eq!(node.commands(), [published, "ctdb reloadnodes"]);
     *node.reloads.lock().unwrap() = Some(&[(OK, HERE), (DELETED, [0; 4])]);
     assert_eq!(node.act("monitor", &changed), Code::Success);
@@ -512,15 +512,75 @@ fn a_list_that_cannot_be_loaded_now_breaks_nothing_and_is_tried_again() {
 }
 
 #[test]
+fn a_node_that_gets_another_number_restarts_its_daemon() {
+    let node = Node::new();
+    node.daemon();
+    let here = &[(OK, OTHER), (OK, THIRD)];
+    node.now(Says {
+        nodes: here,
+        ..WELL
+    });
+    let monitor = |nodes| node.act("monitor", &[("OCF_RESKEY_nodes", nodes)]);
+    let moved = "#198.51.100.2 198.51.100.3 127.0.0.1";
+    assert_eq!(monitor(moved), Code::ErrGeneric);
+    node.now(Says {
+        nodes: here,
+        recovery_mode: 1,
+        ..WELL
+    });
+    assert_eq!(monitor(moved), Code::Success, "not while it recovers");
+    node.now(Says {
+        nodes: here,
+        ..WELL
+    });
+    let removed = "#198.51.100.2 198.51.100.3 198.51.100.4";
+    assert_eq!(monitor(removed), Code::Success, "it is no node any more");
+    let never = "#198.51.100.2 127.0.0.1";
+    assert_eq!(
+        monitor(never),
+        Code::Success,
+        "the others would not take it"
+    );
+}
+
+#[test]
+fn a_list_that_can_never_be_loaded_keeps_no_node_away_that_the_others_know() {
+    let node = Node::new();
+    let meta = [("OCF_RESKEY_CRM_meta_timeout", "8000")];
+    let theirs = "198.51.100.3 127.0.0.1";
+    let differ = serving(theirs) + &serving("198.51.100.2 127.0.0.1").replace("node2", "node3");
+    *node.states.lock().unwrap() = format!("<y>{differ}</y>");
+    assert_eq!(node.act("start", &meta), Code::ErrGeneric, "they differ");
+    assert_eq!(node.commands(), Vec::<String>::new());
+
+    *node.states.lock().unwrap() = serving(theirs);
+    node.now(Says {
+        pnn: 1,
+        nodes: &[(OK, THIRD), (OK, HERE)],
+        ..WELL
+    });
+    assert_eq!(node.act("start", &meta), Code::Success);
+    assert_eq!(node.text("etc/ctdb/nodes"), "198.51.100.3\n127.0.0.1\n");
+    let published = format!("attrd_updater -n storhaug-ctdb-nodes -U {theirs}");
+    assert_eq!(node.commands().last(), Some(&published));
+    assert_eq!(node.act("monitor", &[]), Code::Success);
+    assert_eq!(node.commands(), Vec::<String>::new(), "nothing is reloaded");
+}
+
+#[test]
 fn a_daemon_starts_only_where_the_others_know_its_node() {
     let node = Node::new();
     let meta = [("OCF_RESKEY_CRM_meta_timeout", "1500")];
-    for stranger in ["192.0.2.3 192.0.2.2", "192.0.2.2", "- 192.0.2.2"] {
+    for stranger in [
+        "198.51.100.3 198.51.100.2",
+        "198.51.100.2",
+        "- 198.51.100.2",
+    ] {
         *node.states.lock().unwrap() = serving(stranger);
         assert_eq!(node.act("start", &meta), Code::ErrGeneric, "{stranger}");
         assert_eq!(node.commands(), Vec::<String>::new(), "{stranger}");
     }
-    *node.states.lock().unwrap() = serving("127.0.0.1 192.0.2.2");
+    *node.states.lock().unwrap() = serving("127.0.0.1 198.51.100.2");
     assert_eq!(node.act("start", &[]), Code::Success);
 }
 
@@ -545,7 +605,7 @@ fn damaged(node: &Node) -> impl Fn() -> Vec<String> {
 fn a_damaged_database_is_set_aside_where_another_node_serves() {
     let node = Node::new();
     let names = damaged(&node);
-    *node.states.lock().unwrap() = serving("127.0.0.1 192.0.2.2");
+    *node.states.lock().unwrap() = serving("127.0.0.1 198.51.100.2");
     assert_eq!(node.act("start", &[]), Code::Success);
     let names = names();
     assert_eq!(names.len(), 2, "{names:?}");
@@ -558,7 +618,7 @@ fn a_damaged_database_is_set_aside_where_another_node_serves() {
 fn a_damaged_database_of_which_there_may_be_no_other_copy_stays() {
     let node = Node::new();
     let names = damaged(&node);
-    let own = serving("127.0.0.1 192.0.2.2").replace("node2", "node1");
+    let own = serving("127.0.0.1 198.51.100.2").replace("node2", "node1");
     for states in [String::new(), own] {
         *node.states.lock().unwrap() = states;
         let meta = [("OCF_RESKEY_CRM_meta_timeout", "1500")];
@@ -586,7 +646,7 @@ fn what_is_refused() {
     assert_eq!(Node::new().act("start", &known), Code::Success);
     assert_eq!(start(&nothing, &nodes("node1")), Code::ErrConfigured);
     assert_eq!(start(&nothing, &nodes("")), Code::ErrConfigured);
-    assert_eq!(start(&nothing, &nodes("192.0.2.1")), Code::ErrArgs);
+    assert_eq!(start(&nothing, &nodes("198.51.100.1")), Code::ErrArgs);
     let lock = [("OCF_RESKEY_cluster_lock", "!/no/such helper")];
     assert_eq!(start(&nothing, &lock), Code::ErrInstalled);
     let addresses = |node: &Node| node.file("etc/ctdb/public_addresses", "10.0.0.1/24 eth0\n");

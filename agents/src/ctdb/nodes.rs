@@ -2,11 +2,15 @@
 //! that was removed leaves its place behind, marked with `#`, which is no
 //! comment there (ctdb(7), "PRIVATE ADDRESSES").
 
-use std::{fmt, net::IpAddr, net::UdpSocket, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    str::FromStr,
+};
 
 use anyhow::{Context, bail};
 
-use crate::ctdbd::Node;
+use crate::{addresses::Network, ctdbd::Node};
 
 /// The list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,12 +23,55 @@ struct Slot {
 }
 
 impl Nodes {
+    /// The list that a daemon has loaded, by its [`label`].
+    pub fn loaded(label: &str) -> Option<Self> {
+        let slots = label.split(' ').map(|word| {
+            let removed = word == "-";
+            let address = if removed {
+                Ipv4Addr::UNSPECIFIED.into()
+            } else {
+                word.parse().ok()?
+            };
+            Some(Slot { address, removed })
+        });
+        slots.collect::<Option<_>>().map(Self)
+    }
+
     /// The number of the node whose address, not that of a removed node, is
     /// one of this machine's.
-    pub fn this_node(&self) -> Option<usize> {
-        // Only an own address can be bound.
-        let ours = |slot: &Slot| !slot.removed && UdpSocket::bind((slot.address, 0)).is_ok();
-        self.0.iter().position(ours)
+    ///
+    /// # Errors
+    /// The kernel does not say which addresses this machine has.
+    pub fn this_node(&self) -> anyhow::Result<Option<usize>> {
+        let own = Network::open()?.addresses()?;
+        let ours =
+            |slot: &Slot| !slot.removed && own.iter().any(|address| address.ip == slot.address);
+        Ok(self.0.iter().position(ours))
+    }
+
+    /// Whether the node of this number is removed.
+    pub fn removes(&self, number: usize) -> bool {
+        self.0.get(number).is_some_and(|slot| slot.removed)
+    }
+
+    /// Why a daemon that has loaded `other` can never load this list; none
+    /// where it can. Source: `check_node_map` in CTDB's tool.
+    pub fn conflict(&self, other: &Self) -> Option<String> {
+        for (number, loaded) in other.0.iter().enumerate() {
+            let address = loaded.address;
+            match self.0.get(number) {
+                None => return Some(format!("keep the place of node {number}, #{address}")),
+                Some(slot) if slot.removed || loaded.removed || slot.address == address => {}
+                Some(slot) => {
+                    return Some(format!(
+                        "node {number} is {address}, and gets no other address: write #{address} \
+                         in its place, and {} at the end",
+                        slot.address
+                    ));
+                }
+            }
+        }
+        None
     }
 
     /// The list in the form of [`label`].
@@ -114,10 +161,38 @@ mod tests {
 
     #[test]
     fn this_node() {
-        let here: Nodes = "192.0.2.1 127.0.0.1".parse().unwrap();
-        assert_eq!(here.this_node(), Some(1));
-        let removed: Nodes = "192.0.2.1 #127.0.0.1".parse().unwrap();
-        assert_eq!(removed.this_node(), None);
+        let here: Nodes = "198.51.100.1 127.0.0.1".parse().unwrap();
+        assert_eq!(here.this_node().unwrap(), Some(1));
+        let removed: Nodes = "198.51.100.1 #127.0.0.1".parse().unwrap();
+        assert_eq!(removed.this_node().unwrap(), None);
+    }
+
+    #[test]
+    fn what_a_daemon_never_loads() {
+        let conflict = |from: &str, to: &str| {
+            let to: Nodes = to.parse().unwrap();
+            to.conflict(&Nodes::loaded(from).unwrap())
+        };
+        for (from, to) in [
+            ("10.0.0.1 10.0.0.2", "10.0.0.1 10.0.0.2 10.0.0.3"),
+            ("10.0.0.1 10.0.0.2", "10.0.0.1 #10.0.0.2 10.0.0.9"),
+            ("10.0.0.1 -", "10.0.0.1 10.0.0.2"),
+        ] {
+            assert_eq!(conflict(from, to), None, "{from} {to}");
+        }
+        assert_eq!(
+            conflict("10.0.0.1 10.0.0.2", "10.0.0.1 10.0.0.9").unwrap(),
+            "node 1 is 10.0.0.2, and gets no other address: write #10.0.0.2 in its place, and \
+             10.0.0.9 at the end"
+        );
+        assert_eq!(
+            conflict("10.0.0.1 10.0.0.2", "10.0.0.1").unwrap(),
+            "keep the place of node 1, #10.0.0.2"
+        );
+        assert_eq!(Nodes::loaded("10.0.0.1 x"), None);
+        let loaded = Nodes::loaded("10.0.0.1 -").unwrap();
+        assert_eq!(loaded.to_string(), "10.0.0.1\n#0.0.0.0\n");
+        assert_eq!(loaded.label(), "10.0.0.1 -");
     }
 
     #[test]

@@ -29,7 +29,7 @@ const BANNED: u32 = 0x08;
 
 /// This machine's address.
 pub const HERE: [u8; 4] = [127, 0, 0, 1];
-pub const OTHER: [u8; 4] = [192, 0, 2, 2];
+pub const OTHER: [u8; 4] = [198, 51, 100, 2];
 
 pub const WELL: Says = Says {
     run_state: 5,
