@@ -27,9 +27,10 @@ use std::{
     net::IpAddr,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use nix::{
     errno::Errno,
     fcntl::{AT_FDCWD, OFlag, open, renameat},
@@ -39,7 +40,7 @@ use nix::{
 
 use crate::{
     child::{self, Answer},
-    deadline::Deadline,
+    deadline::{Deadline, until},
     exec::Cmd,
     ocf::Ctx,
 };
@@ -55,6 +56,12 @@ const EARLIER: &str = "v4old";
 
 /// The link that says who took an address last.
 const HOLDER: &str = "holder";
+
+/// How often the records are read, until nothing is removed meanwhile.
+const ATTEMPTS: u32 = 5;
+
+/// How soon they are read again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// A client's record: its path below the directory that it is in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -252,21 +259,29 @@ impl Recovery {
         self.act(&[Step::Touch(c_string(&file)?)], deadline)
     }
 
-    /// Reads all records.
+    /// Reads all records. Half of them would be worse than none: who is missing
+    /// would be taken for one without locks. What another node removes meanwhile
+    /// is no record, but may make `find` fail all the same, when it is about to
+    /// enter it (findutils 4.9); so it is tried again.
     ///
     /// # Errors
     /// They cannot be read, or not by `deadline`.
     pub fn read(&self, ctx: &Ctx, deadline: Deadline) -> anyhow::Result<Records> {
         let find = Cmd::new("find")
             .arg(&self.root)
-            .args(["-mindepth", "2", "(", "-type", "d", "-o", "-type", "l", ")"])
+            .args(["-ignore_readdir_race", "-mindepth", "2"])
+            .args(["(", "-type", "d", "-o", "-type", "l", ")"])
             .args(["-printf", "%y %P\\t%l\\0"]);
-        let output = ctx.runner.run(&find, deadline)?;
-        // A record that another node removes meanwhile makes `find` complain.
-        if !output.success() && output.stdout.is_empty() {
-            bail!("{}", output.complaint());
-        }
-        Ok(Records::parse(&output.text()))
+        let mut attempts = 0;
+        let found = until(deadline, AGAIN, "the records to be read", || {
+            attempts += 1;
+            match ctx.runner.run(&find, deadline)?.checked() {
+                Ok(found) => Ok(Some(found)),
+                Err(error) if attempts == ATTEMPTS => Err(error),
+                Err(_) => Ok(None),
+            }
+        })?;
+        Ok(Records::parse(&found))
     }
 
     /// Puts `reclaim` beside `vip`, and nothing else, and writes down that node

@@ -306,6 +306,36 @@ fn an_address_brings_the_clients_of_its_last_holder() {
 }
 
 #[test]
+fn records_that_are_read_in_part_are_read_again_or_not_taken_for_all() {
+    alone(|machine| {
+        serve(answer);
+        machine.record("v4recov/node1", A);
+        machine.holder("1");
+        assert_eq!(machine.ganesha("start"), 0);
+        machine.asked();
+        // It finds nothing below what it cannot enter, and what it can enter
+        // the next time.
+        let blind = "test -e seen && exec /usr/bin/find \"$@\"\n\
+            test -e fails || touch seen\n\
+            printf 'd v4recov\\t\\0d v4recov/node1\\t\\0l 10.0.0.101/holder\\t1\\0'\n\
+            exit 1\n";
+        machine.write("fails", "");
+        machine.noting("find", blind);
+        assert_eq!(machine.trigger("start"), 0);
+        let asked = machine.asked();
+        assert!(asked.len() > 1 && asked.iter().all(|cmd| cmd.starts_with("find ")));
+        assert!(!machine.recovery("10.0.0.101/v4recov").exists());
+        let holder = fs::read_link(machine.recovery("10.0.0.101/holder")).unwrap();
+        assert_eq!(holder, Path::new("1"), "the address is not taken over");
+
+        fs::remove_file(machine.path("fails")).unwrap();
+        assert_eq!(machine.trigger("start"), 0);
+        assert_eq!(machine.told(), ["grace s 5:10.0.0.101", "get_grace"]);
+        assert_eq!(machine.names("10.0.0.101/v4recov"), [A]);
+    });
+}
+
+#[test]
 fn an_address_without_clients_needs_no_grace() {
     alone(|machine| {
         serve(answer);
