@@ -19,7 +19,7 @@ use crate::{
     attribute::Attribute,
     deadline::Deadline,
     exec::Cmd,
-    ganeshad,
+    fencing, ganeshad,
     ocf::{
         Agent, Code, Ctx, Failure, Kind, Level, Metadata, Op, OrCode, Param, Params, Reload, State,
     },
@@ -88,9 +88,27 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 /// How long the shared storage may take to be read or written.
 const STORAGE: Duration = Duration::from_secs(15);
 
+/// How long a monitor waits for one answer, before it is seen whether the shared
+/// storage waits for a fencing. Pacemaker fences nobody before the first monitor
+/// is through.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// No shorter than this is an attempt that got no answer, and not a refusal.
+const MOMENT: Duration = Duration::from_millis(50);
+
 /// What a monitor that gets no answer leaves of its time for asking systemd
 /// why, and for telling Pacemaker.
 const REST: Duration = Duration::from_secs(3);
+
+/// What is seen of the daemon.
+enum Seen {
+    /// It answers; with a complaint where something is wrong all the same.
+    Serves(Option<String>),
+    /// It does not answer, because the shared storage waits for a fencing.
+    Waits,
+    /// It is cleanly stopped.
+    Gone,
+}
 
 /// The agent.
 #[derive(Debug)]
@@ -114,8 +132,10 @@ impl Agent for Ganesha {
             Op::once("start", 60),
             Op::once("stop", 60),
             // Often, because clients wait; it costs one process and one connection.
-            Op::monitor(0, 2, 10),
-            Op::monitor(10, 60, 30),
+            // Longer than GlusterFS waits for a server that is silent,
+            // `network.ping-timeout`, with which a call may wait.
+            Op::monitor(0, 2, 60),
+            Op::monitor(10, 60, 60),
         ],
     };
 
@@ -172,11 +192,20 @@ impl Agent for Ganesha {
         let mut last = None;
         let ready = unit.until_ready(ctx, "ganesha.nfsd to answer", || {
             let by = ctx.deadline.earlier(ATTEMPT);
-            let answer = self.ask(by).and_then(|()| ganeshad::in_grace(ctx, by));
-            Ok(answer.map_err(|error| last = Some(error)).ok())
+            match self.ask(by).and_then(|()| ganeshad::in_grace(ctx, by)) {
+                Ok(_) => return Ok(Some(true)),
+                Err(error) => last = Some(error),
+            }
+            Ok(fencing::is_due(ctx).then_some(false))
         });
         match (ready, last) {
-            (Ok(_), _) => {}
+            (Ok(true), _) => {}
+            (Ok(false), _) => {
+                let news =
+                    "ganesha.nfsd does not answer yet, and a lost node is to be fenced first";
+                ctx.log(Level::Warning, news);
+                return Ok(());
+            }
             (Err(error), None) => return Err(error.into()),
             (Err(error), Some(last)) => return Err(last.context(error.to_string()).into()),
         }
@@ -203,11 +232,20 @@ impl Agent for Ganesha {
         let seen = self.look(ctx);
         if !ctx.probe {
             match seen {
-                Ok(State::Running | State::Degraded(_)) => READY.publish(ctx),
-                Ok(State::NotRunning) | Err(_) => READY.withdraw(ctx),
+                Ok(Seen::Serves(_)) => READY.publish(ctx),
+                // As before: no other node does better.
+                Ok(Seen::Waits) => {}
+                Ok(Seen::Gone) | Err(_) => READY.withdraw(ctx),
             }
         }
-        seen
+        Ok(match seen? {
+            Seen::Serves(None) => State::Running,
+            Seen::Serves(Some(complaint)) => State::Degraded(complaint),
+            Seen::Waits => State::Degraded(
+                "ganesha.nfsd does not answer, and a lost node is to be fenced first".into(),
+            ),
+            Seen::Gone => State::NotRunning,
+        })
     }
 }
 
@@ -218,28 +256,37 @@ impl Ganesha {
         ganeshad::null(here, deadline)
     }
 
-    fn look(&self, ctx: &Ctx) -> Result<State, Failure> {
+    fn look(&self, ctx: &Ctx) -> Result<Seen, Failure> {
         // The unit costs a process to look at: when the daemon answers, only
         // those ask who want to know it exactly.
         if (ctx.probe || ctx.depth >= 10) && unit().state(ctx)?.is_ended() {
-            return Ok(State::NotRunning);
+            return Ok(Seen::Gone);
         }
         let by = ctx.deadline.before((ctx.deadline.left() / 4).min(REST));
-        if let Err(error) = self.ask(by) {
+        loop {
+            let attempt = by.earlier(PAUSE);
+            let Err(error) = self.ask(attempt) else {
+                break;
+            };
             let state = unit().state(ctx)?;
             if state.is_ended() {
-                return Ok(State::NotRunning);
+                return Ok(Seen::Gone);
             }
-            return Err(error.context(format!("ganesha.nfsd is {state}")).into());
+            if fencing::is_due(ctx) {
+                return Ok(Seen::Waits);
+            }
+            // What was refused would be refused again.
+            if by.left() < MOMENT || attempt.left() > MOMENT {
+                return Err(error.context(format!("ganesha.nfsd is {state}")).into());
+            }
         }
         if ctx.depth < 10 {
-            return Ok(State::Running);
+            return Ok(Seen::Serves(None));
         }
         // Clients are served all the same, until an address moves.
-        Ok(match ganeshad::in_grace(ctx, by) {
-            Ok(_) => State::Running,
-            Err(error) => State::Degraded(format!("no address could be taken: {error:#}")),
-        })
+        let grace = ganeshad::in_grace(ctx, by);
+        let complaint = grace.map_err(|error| format!("no address could be taken: {error:#}"));
+        Ok(Seen::Serves(complaint.err()))
     }
 
     /// Writes what the daemon reads when it starts.

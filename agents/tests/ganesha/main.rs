@@ -50,6 +50,9 @@ fn alone(test: impl FnOnce(&Machine) + Send + 'static) {
         machine.noting("crm_node", "echo 2\n");
         machine.noting("ganesha.nfsd", "cat version\n");
         machine.noting("busctl", "cat grace\n");
+        machine.write("cib", "");
+        let at = machine.path("cib").display().to_string();
+        machine.program("cibadmin", &format!("#!/bin/sh\ncat {at}\n"));
     };
     machine::alone(furnish, test);
 }
@@ -216,6 +219,18 @@ fn a_daemon_that_hangs_has_failed_and_is_killed() {
         );
         assert!(began.elapsed() < Duration::from_secs(30));
         assert_eq!(machine.asked(), [WITHDRAWN]);
+
+        // The shared storage stands still until a node is fenced.
+        let lost = r#"<x><node_state id="1" in_ccm="false" expected="member"/></x>"#;
+        machine.write("cib", lost);
+        let (code, reason) = machine.call(env!("CARGO_BIN_EXE_ganesha"), "monitor", &more);
+        assert_eq!(code, 190, "{reason}");
+        assert!(reason.ends_with("is to be fenced first"), "{reason}");
+        assert_eq!(machine.asked(), [""; 0], "the attribute stays as it is");
+        let (code, reason) = machine.call(env!("CARGO_BIN_EXE_ganesha"), "start", &more);
+        assert_eq!(code, 0, "{reason}");
+        assert!(!machine.asked().contains(&PUBLISHED.to_owned()));
+
         assert_eq!(machine.ganesha("stop"), 0);
         let kill = "systemctl kill --signal=SIGKILL -- nfs-ganesha.service";
         assert!(machine.asked().contains(&kill.to_owned()));
