@@ -41,7 +41,7 @@ mod netbios;
 pub mod settings;
 
 use faults::{Fault, Gravity, Place};
-use settings::Settings;
+use settings::{Directory, Settings};
 
 /// Which daemon.
 pub const DAEMON: Param = Param {
@@ -399,7 +399,10 @@ impl Samba {
             return None;
         }
         settings.shares().find_map(|share| {
-            let name = CString::new(share.path.as_os_str().as_bytes()).ok()?;
+            let Directory::At(path) = share.directory else {
+                return None;
+            };
+            let name = CString::new(path.as_os_str().as_bytes()).ok()?;
             let deadline = ctx.deadline.earlier(LOOK);
             let reason = match child::call(deadline, || stat(name.as_c_str()).map(drop)) {
                 Ok(Answer::Done) => return None,
@@ -407,7 +410,7 @@ impl Samba {
                 Ok(Answer::Hung) => "hangs".to_owned(),
                 Err(error) => format!("{error:#}"),
             };
-            let path = share.path.display();
+            let path = path.display();
             Some(format!("share [{}]: {path}: {reason}", share.name))
         })
     }
@@ -440,11 +443,21 @@ impl Samba {
         let place = Place {
             node: node.trim_end(),
             mounts: &mounts,
+            homes: &homes(ctx),
+            root: ctx.root,
         };
         let mut faults = faults::faults(settings, place);
         faults.retain(|fault| fault.share.is_none() || self.daemon == Daemon::Smbd);
         Ok(faults)
     }
+}
+
+/// The homes of this machine's own users; those of a directory service are below
+/// `template homedir`. Source: passwd(5).
+fn homes(ctx: &Ctx) -> Vec<PathBuf> {
+    let users = fs::read_to_string(ctx.path("/etc/passwd")).unwrap_or_default();
+    let homes = users.lines().filter_map(|user| user.split(':').nth(5));
+    homes.map(PathBuf::from).collect()
 }
 
 /// What every daemon waits for, and no restart would end: the agent of CTDB

@@ -1,14 +1,20 @@
 //! What in a smb.conf does not go with a cluster whose addresses are
-//! Pacemaker's and whose files are on a shared file system. A pure function of
-//! what Samba says its settings are and of what is mounted.
+//! Pacemaker's and whose files are on a shared file system. A function of what
+//! Samba says its settings are, of what is mounted, and of the symbolic links on
+//! the machine's own disk; a shared file system, which may hang, is not looked at.
 //!
-//! Sources: smb.conf(5), vfs_fileid(8); what CTDB tells smbd about addresses
+//! Sources: smb.conf(5), vfs_fileid(8), and for the lists that it takes
+//! `fileid_mount_entry_allowed` in `source3/modules/vfs_fileid.c`; what CTDB tells smbd about addresses
 //! while CTDB has some (Samba's `source3/smbd/smb2_ioctl_network_fs.c`,
 //! `source3/rpc_server/witness`).
 
-use std::path::Path;
+use std::{
+    collections::VecDeque,
+    fs,
+    path::{Component, Path, PathBuf},
+};
 
-use super::settings::{Settings, Share};
+use super::settings::{Directory, Settings, Share};
 use crate::{
     ctdbd,
     mounts::{Mount, is_within},
@@ -25,8 +31,12 @@ const PRIVATE: [&str; 6] = [
     "ncalrpc dir",
 ];
 
-/// Modules by which a file has the same identity on every node.
+/// Modules by which a file has the same identity on every node; `fileid` has to
+/// be looked at more closely.
 const SAME_FILE: [&str; 3] = ["fileid", "glusterfs_fuse", "gpfs"];
+
+/// How many symbolic links a path may lead through, as in Linux.
+const LINKS: u32 = 40;
 
 /// The longest NetBIOS name.
 const LONGEST: usize = 15;
@@ -59,6 +69,10 @@ pub struct Place<'a> {
     pub node: &'a str,
     /// What is mounted on it.
     pub mounts: &'a [Mount],
+    /// The homes of the users that it has itself.
+    pub homes: &'a [PathBuf],
+    /// The root of its file system, `/` but in tests.
+    pub root: &'a Path,
 }
 
 /// What is wrong with `settings`, the worst first.
@@ -78,7 +92,7 @@ pub fn faults(settings: &Settings, place: Place) -> Vec<Fault> {
     }
     for name in PRIVATE {
         let directory = Path::new(settings.global(name));
-        if let Some(mount) = shared(directory, place.mounts) {
+        if let Some(mount) = shared(directory, place) {
             found.push(danger(format!(
                 "`{name} = {}` is on {mount}, and has to be on this node's own disk: leave it out",
                 directory.display()
@@ -88,7 +102,7 @@ pub fn faults(settings: &Settings, place: Place) -> Vec<Fault> {
     found.extend(
         settings
             .shares()
-            .filter_map(|share| of_share(&share, place)),
+            .filter_map(|share| of_share(&share, settings, place)),
     );
     found.extend(weaknesses(settings, place));
     found
@@ -96,24 +110,71 @@ pub fn faults(settings: &Settings, place: Place) -> Vec<Fault> {
 
 /// Device numbers are counted by each node for itself, and Samba has its locks
 /// by device and inode.
-fn of_share(share: &Share, place: Place) -> Option<Fault> {
-    let mount = shared(share.path, place.mounts)?;
-    let known = share.modules().any(|module| SAME_FILE.contains(&module));
-    let own = share.modules().any(|module| module == "fileid")
-        && share.get("fileid:algorithm") == "hostname";
-    if known && !own {
-        return None;
-    }
-    let remedy = if own {
-        "`fileid:algorithm = hostname` makes a file of each node another one: write `fsname`"
-    } else {
-        "nodes do not see each other's locks there: add `fileid` to its `vfs objects`"
-    };
+fn of_share(share: &Share, settings: &Settings, place: Place) -> Option<Fault> {
+    let mount = match share.directory {
+        Directory::At(path) => shared(path, place),
+        Directory::Varying(path) => maybe_shared(path, place),
+        Directory::Home => {
+            let template = Path::new(settings.global("template homedir"));
+            let mut homes = place.homes.iter();
+            homes
+                .find_map(|home| shared(home, place))
+                .or_else(|| maybe_shared(template, place))
+        }
+    }?;
+    let remedy = incoherence(share, mount)?;
     Some(Fault {
         gravity: Gravity::Danger,
         share: Some(share.name.to_owned()),
         text: format!("[{}] is on {mount}: {remedy}", share.name),
     })
+}
+
+/// What makes a file on `mount` another one on each node, and what to write
+/// instead.
+fn incoherence(share: &Share, mount: &Mount) -> Option<String> {
+    for module in share.modules().filter(|module| SAME_FILE.contains(module)) {
+        if module != "fileid" {
+            return None;
+        }
+        let algorithm = match share.get("fileid:algorithm") {
+            "" => share.get("fileid:mapping"),
+            algorithm => algorithm,
+        };
+        if algorithm == "next_module" {
+            continue;
+        }
+        if algorithm == "hostname" || share.is_on("fileid:nolock_all_inodes") {
+            let setting = if algorithm == "hostname" {
+                "algorithm = hostname"
+            } else {
+                "nolock_all_inodes"
+            };
+            return Some(format!(
+                "`fileid:{setting}` makes a file of each node another one: write \
+                 `fileid:algorithm = fsname` alone"
+            ));
+        }
+        // A mount that is passed over has the device number of each node.
+        let point = mount.point.to_string_lossy();
+        for (kind, value) in [("fstype", mount.fstype.as_str()), ("mntdir", &point)] {
+            let list = |which| share.list(&format!("fileid:{kind} {which}"));
+            let (denied, allowed) = (list("deny"), list("allow"));
+            if denied.contains(&value) {
+                return Some(format!(
+                    "`fileid:{kind} deny` makes `fileid` pass it over: leave {value} out of it"
+                ));
+            }
+            if !allowed.is_empty() && !allowed.contains(&value) {
+                return Some(format!(
+                    "`fileid:{kind} allow` makes `fileid` pass it over: add {value} to it"
+                ));
+            }
+        }
+        return None;
+    }
+    let remedy = "nodes do not see each other's locks there: add `fileid` to its `vfs objects`";
+    Some(remedy.into())
 }
 
 fn weaknesses(settings: &Settings, place: Place) -> Vec<Fault> {
@@ -158,20 +219,80 @@ fn own_name(node: &str) -> String {
         .to_uppercase()
 }
 
-/// The mount that a path is on, if more than one machine can have it.
-fn shared<'a>(path: &Path, mounts: &'a [Mount]) -> Option<&'a Mount> {
+/// The mount that a path leads to, if more than one machine can have it.
+fn shared<'a>(path: &Path, place: Place<'a>) -> Option<&'a Mount> {
+    on_shared(&followed(path, place), place.mounts)
+}
+
+/// The same for a path of which smbd puts in what has `%` in it: a mount that it
+/// may lead to.
+fn maybe_shared<'a>(path: &Path, place: Place<'a>) -> Option<&'a Mount> {
+    let varies = |part: &Component| part.as_os_str().as_encoded_bytes().contains(&b'%');
+    let fixed: PathBuf = path.components().take_while(|part| !varies(part)).collect();
+    let fixed = followed(&fixed, place);
+    let rest: PathBuf = path.components().skip_while(|part| !varies(part)).collect();
+    let pattern = fixed.join(rest);
+    let covers = |mount: &&Mount| {
+        let mut parts = pattern.components();
+        let mut within = mount.point.components();
+        within.all(|point| {
+            let part = parts.next();
+            part.is_some_and(|part| varies(&part) || part == point)
+        })
+    };
+    let mut further = place.mounts.iter().filter(|mount| is_shared(mount));
+    on_shared(&fixed, place.mounts).or_else(|| further.find(covers))
+}
+
+/// A path with its symbolic links followed, as far as that goes without a look
+/// into a shared file system.
+fn followed(path: &Path, place: Place) -> PathBuf {
+    let parts = |path: &Path| -> VecDeque<PathBuf> {
+        let parts = path.components();
+        parts.map(|part| PathBuf::from(part.as_os_str())).collect()
+    };
+    let (mut reached, mut left, mut links) = (PathBuf::new(), parts(path), 0);
+    while let Some(part) = left.pop_front() {
+        if part == Path::new("..") {
+            reached.pop();
+            continue;
+        }
+        let next = reached.join(&part);
+        if on_shared(&next, place.mounts).is_some() {
+            return left.iter().fold(next, |path, part| path.join(part));
+        }
+        let on_disk = place.root.join(next.strip_prefix("/").unwrap_or(&next));
+        match fs::read_link(on_disk) {
+            Ok(target) if links < LINKS => {
+                links += 1;
+                let mut through = parts(&target);
+                through.append(&mut left);
+                left = through;
+            }
+            _ => reached = next,
+        }
+    }
+    reached
+}
+
+/// The mount that a path without symbolic links is on, if it is a shared one.
+fn on_shared<'a>(path: &Path, mounts: &'a [Mount]) -> Option<&'a Mount> {
     let root = Path::new("/");
     let of = mounts
         .iter()
         .filter(|mount| mount.point == root || is_within(path.as_os_str(), &mount.point))
         // A later mount covers an earlier one.
         .max_by_key(|mount| mount.point.as_os_str().len())?;
-    let fstype = of.fstype.as_str();
+    is_shared(of).then_some(of)
+}
+
+/// Whether more than one machine can have a file system.
+fn is_shared(mount: &Mount) -> bool {
+    let fstype = mount.fstype.as_str();
     let network = [
         "afs", "beegfs", "ceph", "cifs", "gfs2", "gpfs", "lustre", "ocfs2", "smb3",
     ];
-    (fstype.starts_with("fuse.") || fstype.starts_with("nfs") || network.contains(&fstype))
-        .then_some(of)
+    fstype.starts_with("fuse.") || fstype.starts_with("nfs") || network.contains(&fstype)
 }
 
 fn danger(text: impl Into<String>) -> Fault {
@@ -191,6 +312,8 @@ fn weakness(text: impl Into<String>) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     const GOOD: &str = "[global]\n\tclustering = Yes\n\tnetbios name = STORHAUG\n\tctdbd socket = \n\
@@ -219,9 +342,21 @@ mod tests {
                 "localhost:/share",
             ),
         ];
+        let root = tempfile::tempdir().unwrap();
+        for (link, target) in [
+            ("srv/data", "../run/storhaug/./share/data"),
+            ("srv/all", "/run/storhaug"),
+            ("srv/loop", "loop"),
+        ] {
+            let link = root.path().join(link);
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            symlink(target, link).unwrap();
+        }
         let place = Place {
             node: "node1.example.org",
             mounts: &mounts,
+            homes: &["/nonexistent".into(), "/srv/data/alice".into()],
+            root: root.path(),
         };
         assert!(GOOD.contains(from), "{from}");
         let faults = faults(&Settings::parse(&GOOD.replace(from, to)), place);
@@ -248,6 +383,22 @@ mod tests {
             (
                 "/run/storhaug/share\n\tvfs objects = fileid",
                 "/run/storhaug/share2",
+            ),
+            ("/run/storhaug/share\n\tvfs objects = fileid", "/srv/loop/x"),
+            ("/run/storhaug/share\n\tvfs objects = fileid", "/srv/%U/x"),
+            (
+                "/run/storhaug/share\n\tvfs objects = fileid",
+                "/%U/storhaug",
+            ),
+            // The home of a user is where a symbolic link leads to.
+            ("[share]\n\tpath = /run/storhaug/share\n", "[homes]\n"),
+            (
+                "= fileid\n",
+                "= fileid gpfs\n\tfileid:algorithm = next_module\n",
+            ),
+            (
+                "= fileid\n",
+                "= fileid\n\tfileid:fstype deny = nfs tmpfs\n\tfileid:mntdir allow = /a /run/storhaug/share\n",
             ),
         ];
         for (from, to) in fits {
@@ -290,7 +441,67 @@ mod tests {
                 "[share] is on localhost:/share",
             ),
             ("\tvfs objects = fileid\n", "", Danger, "add `fileid`"),
-            ("= fsname", "= hostname", Danger, "write `fsname`"),
+            (
+                "= fsname",
+                "= hostname",
+                Danger,
+                "write `fileid:algorithm = fsname`",
+            ),
+            (
+                "= fsname",
+                "= fsname\n\tfileid:nolock_all_inodes = yes",
+                Danger,
+                "`fileid:nolock_all_inodes` makes",
+            ),
+            ("= fsname", "= next_module", Danger, "add `fileid`"),
+            (
+                "= fsname",
+                "= fsname\n\tfileid:fstype deny = nfs, fuse.glusterfs",
+                Danger,
+                "leave fuse.glusterfs out",
+            ),
+            (
+                "= fsname",
+                "= fsname\n\tfileid:mntdir allow = /srv",
+                Danger,
+                "`fileid:mntdir allow` makes `fileid` pass it over: add /run/storhaug/share to it",
+            ),
+            (
+                "/run/storhaug/share\n\tvfs objects = fileid",
+                "/run/storhaug/share/%U",
+                Danger,
+                "add `fileid`",
+            ),
+            (
+                "/run/storhaug/share\n\tvfs objects = fileid",
+                "/srv/all/%S/x",
+                Danger,
+                "[share] is on localhost:/share",
+            ),
+            (
+                "/run/storhaug/share\n\tvfs objects = fileid",
+                "/%D/storhaug/%U",
+                Danger,
+                "[share] is on localhost:/share",
+            ),
+            (
+                "/run/storhaug/share\n\tvfs objects = fileid",
+                "/srv/data",
+                Danger,
+                "[share] is on localhost:/share",
+            ),
+            (
+                "/var/lib/samba/private",
+                "/srv/data/private",
+                Danger,
+                "`private dir = /srv/data/private` is on",
+            ),
+            (
+                "[share]\n\tpath = /run/storhaug/share\n\tvfs objects = fileid\n",
+                "[homes]\n",
+                Danger,
+                "[homes] is on localhost:/share",
+            ),
             (
                 "support = No",
                 "support = Yes",
@@ -322,9 +533,10 @@ mod tests {
             mount("8:2", "/srv/own", "ext4", "/dev/sdb1"),
             mount("0:51", "/srv/own", "ceph", "mon:/"),
         ];
-        assert_eq!(shared(Path::new("/srv/own/x"), &mounts), Some(&mounts[3]));
-        assert_eq!(shared(Path::new("/srv/own/x"), &mounts[..3]), None);
-        assert_eq!(shared(Path::new("/srv/x"), &mounts), Some(&mounts[1]));
-        assert_eq!(shared(Path::new("/x"), &mounts), None);
+        let shared = |path: &str, mounts| on_shared(Path::new(path), mounts);
+        assert_eq!(shared("/srv/own/x", &mounts), Some(&mounts[3]));
+        assert_eq!(shared("/srv/own/x", &mounts[..3]), None);
+        assert_eq!(shared("/srv/x", &mounts), Some(&mounts[1]));
+        assert_eq!(shared("/x", &mounts), None);
     }
 }

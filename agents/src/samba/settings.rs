@@ -6,8 +6,11 @@ use std::{collections::BTreeMap, path::Path};
 /// Modules that keep their files elsewhere than in a directory of the machine.
 const REMOTE: [&str; 3] = ["ceph", "ceph_new", "glusterfs"];
 
-/// Shares whose directory depends on who asks.
-const SPECIAL: [&str; 3] = ["homes", "printers", "print$"];
+/// Shares of printers, and of what belongs to them.
+const PRINTING: [&str; 2] = ["printers", "print$"];
+
+/// The share that has the home of whoever asks, where no path is written.
+const HOMES: &str = "homes";
 
 /// The settings: all of `[global]`, and those of the shares that differ.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -18,13 +21,24 @@ pub struct Settings {
 
 type Section = BTreeMap<String, String>;
 
+/// Where the files of a share are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Directory<'a> {
+    /// In this directory.
+    At(&'a Path),
+    /// In one for each who asks: what has `%` in it is put in by smbd.
+    Varying(&'a Path),
+    /// In the home of whoever asks.
+    Home,
+}
+
 /// A share whose files are in a directory of the machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Share<'a> {
     /// Its name.
     pub name: &'a str,
     /// Its directory.
-    pub path: &'a Path,
+    pub directory: Directory<'a>,
     section: &'a Section,
     global: &'a Section,
 }
@@ -46,7 +60,7 @@ impl Settings {
             } else if let (Some(section), Some((name, value))) =
                 (&mut section, line.split_once(" ="))
             {
-                section.insert(name.to_owned(), value.trim_start().to_owned());
+                section.insert(key(name), value.trim_start().to_owned());
             }
         }
         settings
@@ -55,7 +69,7 @@ impl Settings {
     /// A setting of `[global]`; empty if this version of Samba has none of
     /// that name.
     pub fn global(&self, name: &str) -> &str {
-        self.global.get(name).map_or("", String::as_str)
+        self.global.get(&key(name)).map_or("", String::as_str)
     }
 
     /// Whether a switch of `[global]` is on.
@@ -63,21 +77,19 @@ impl Settings {
         is_yes(self.global(name))
     }
 
-    /// The shares in directories of this machine, without those whose
-    /// directory depends on who asks.
+    /// The shares in directories of this machine.
     pub fn shares(&self) -> impl Iterator<Item = Share<'_>> {
         self.shares.iter().filter_map(|(name, section)| {
             let share = Share {
                 name,
-                path: Path::new(section.get("path")?),
+                directory: directory(name, section.get("path").map_or("", String::as_str))?,
                 section,
                 global: &self.global,
             };
             let off = section.get("available").is_some_and(|value| !is_yes(value));
-            let moving = share.path.to_str().is_none_or(|path| path.contains('%'));
-            let special = SPECIAL.contains(&name.as_str());
+            let printing = PRINTING.contains(&name.as_str());
             let remote = share.modules().any(|module| REMOTE.contains(&module));
-            (!(off || moving || special || remote)).then_some(share)
+            (!(off || printing || remote)).then_some(share)
         })
     }
 }
@@ -85,8 +97,26 @@ impl Settings {
 impl<'a> Share<'a> {
     /// A setting of the share; what `[global]` says is the default.
     pub fn get(&self, name: &str) -> &'a str {
-        let value = self.section.get(name).or_else(|| self.global.get(name));
+        let name = key(name);
+        let value = self.section.get(&name).or_else(|| self.global.get(&name));
         value.map_or("", String::as_str)
+    }
+
+    /// Whether a switch of the share is on.
+    pub fn is_on(&self, name: &str) -> bool {
+        is_yes(self.get(name))
+    }
+
+    /// A setting that is a list: words with white space or commas between, in
+    /// quotes where a word has some in it.
+    pub fn list(&self, name: &str) -> Vec<&'a str> {
+        let mut quoted = false;
+        let between = |c: char| {
+            quoted ^= c == '"';
+            c == '"' || (!quoted && matches!(c, ' ' | '\t' | ','))
+        };
+        let words = self.get(name).split(between);
+        words.filter(|word| !word.is_empty()).collect()
     }
 
     /// The modules of `vfs objects`, without the names that follow a `:`.
@@ -96,6 +126,25 @@ impl<'a> Share<'a> {
             .filter_map(|module| module.split(':').next())
             .filter(|module| !module.is_empty())
     }
+}
+
+/// A setting's name as names are compared: case and white space are nothing.
+fn key(name: &str) -> String {
+    let letters = name.chars().filter(|c| !c.is_whitespace());
+    letters.collect::<String>().to_lowercase()
+}
+
+/// None where no directory is written, which is a share of nothing.
+fn directory<'a>(name: &str, path: &'a str) -> Option<Directory<'a>> {
+    if path.starts_with("%H") || (name == HOMES && path.is_empty()) {
+        return Some(Directory::Home);
+    }
+    let directory = if path.contains('%') {
+        Directory::Varying
+    } else {
+        Directory::At
+    };
+    (!path.is_empty()).then(|| directory(Path::new(path)))
 }
 
 fn is_yes(value: &str) -> bool {
@@ -112,10 +161,11 @@ mod tests {
     fn sections_and_what_is_asked_of_them() {
         let settings = Settings::parse(
             "# Global parameters\n[global]\n\tclustering = Yes\n\tdisable netbios = No\n\tctdbd socket = \n\
-             \tvfs objects = fileid\n\tcomment = a = b\n\n\
-             [a b]\n\tpath = /run/share/a b = c\n[homes]\n\tpath = /home\n[user]\n\tpath = /u/%U\n\
-             [volume]\n\tpath = /\n\tvfs objects = acl_xattr glusterfs:one\n\
-             [off]\n\tpath = /off\n\tavailable = No\n[fuse]\n\tpath = /f\n\tvfs objects = glusterfs_fuse\n",
+             \tvfs objects = fileid\n\tcomment = a = b\n\tfileid:FSType Deny = ext4, \"a b\",nfs\n\n\
+             [a b]\n\tpath = /run/share/a b = c\n[homes]\n\tbrowseable = No\n[user]\n\tpath = /u/%U\n\
+             [volume]\n\tpath = /\n\tvfs objects = acl_xattr glusterfs:one\n[own]\n\tpath = %H/x\n\
+             [off]\n\tpath = /off\n\tavailable = No\n[fuse]\n\tpath = /f\n\tvfs objects = glusterfs_fuse\n\
+             [printers]\n\tpath = /var/spool/samba\n[none]\n\tcomment = x\n",
         );
         assert!(settings.is_on("clustering"));
         assert!(!settings.is_on("disable netbios"));
@@ -123,10 +173,17 @@ mod tests {
         assert_eq!(settings.global("ctdbd socket"), "");
         assert_eq!(settings.global("comment"), "a = b");
         let shares: Vec<_> = settings.shares().collect();
-        let names: Vec<_> = shares.iter().map(|share| share.name).collect();
-        assert_eq!(names, ["a b", "fuse"]);
-        assert_eq!(shares[0].path, Path::new("/run/share/a b = c"));
+        let found: Vec<_> = shares.iter().map(|s| (s.name, s.directory)).collect();
+        let want = [
+            ("a b", Directory::At(Path::new("/run/share/a b = c"))),
+            ("fuse", Directory::At(Path::new("/f"))),
+            ("homes", Directory::Home),
+            ("own", Directory::Home),
+            ("user", Directory::Varying(Path::new("/u/%U"))),
+        ];
+        assert_eq!(found, want);
         assert!(shares[0].modules().eq(["fileid"]));
+        assert_eq!(shares[0].list("fileid:fstype deny"), ["ext4", "a b", "nfs"]);
         assert!(shares[1].modules().eq(["glusterfs_fuse"]));
     }
 }

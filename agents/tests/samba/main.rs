@@ -13,7 +13,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::fs::symlink},
     path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -369,6 +369,7 @@ fn a_configuration_that_endangers_files_is_refused_without_a_look_at_them() {
             fuse.as_raw_fd()
         );
         fs::create_dir("/run/share").unwrap();
+        symlink("share", "/run/link").unwrap();
         mount(
             Some("localhost:/share"),
             "/run/share",
@@ -389,6 +390,21 @@ fn a_configuration_that_endangers_files_is_refused_without_a_look_at_them() {
             locks there: add `fileid` to its `vfs objects`";
         assert_eq!(checked.reason, format!("{private}; {share}"));
         assert_eq!(machine.start().reason, checked.reason);
+
+        for (path, fileid) in [
+            ("/run/share/%U", ""),
+            ("/run/link/deep", ""),
+            (
+                "/run/share",
+                "\tvfs objects = fileid\n\tfileid:mntdir deny = /run/share\n",
+            ),
+        ] {
+            let conf = format!("[global]\n\tclustering = Yes\n[a]\n\tpath = {path}\n{fileid}");
+            machine.write("conf", &conf);
+            let checked = machine.call("validate-all", PATIENCE, &depth);
+            assert_eq!(checked.code, 2, "{path}: {checked:?}");
+            assert!(checked.reason.contains("[a] is on localhost:/share"));
+        }
 
         let fits = conf.replace("\tprivate dir = /run/share/private\n", "");
         machine.write("conf", &(fits + "\tvfs objects = fileid\n"));
