@@ -14,9 +14,11 @@ use crate::cluster::{Cluster, Fencing};
 use crate::config::edit::Staged;
 use crate::config::{self, Loaded};
 use crate::corosync::Corosync;
-use crate::desired::{self, Facts, Kind};
+use crate::desired::{self, Facts, Kind, Wanted};
+use crate::drain;
+use crate::history;
 use crate::machine::{self, Machine};
-use crate::pacemaker::{self, Push};
+use crate::pacemaker::{self, Foretold, Push};
 use crate::pcs;
 use crate::plan::{self, Live, Plan};
 use crate::progress::Progress;
@@ -81,12 +83,25 @@ pub enum Rehearsed {
 }
 
 /// Where CTDB's slots come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Slots {
     /// From the nodes' addresses; those that are known keep their places.
     Resolved,
     /// They are those that the cluster has, because no node comes or goes.
     Kept,
+    /// They are these.
+    These(Vec<String>),
+}
+
+/// Where a change may have services stop or restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stops<'a> {
+    /// Wherever the difference needs it.
+    Anywhere,
+    /// On this node alone, which comes or goes.
+    On(&'a str),
+    /// Nowhere.
+    Nowhere,
 }
 
 /// A configuration on its way into the cluster.
@@ -102,6 +117,11 @@ pub struct Apply<'a> {
     pub joining: BTreeSet<String>,
     /// Where CTDB's slots come from.
     pub slots: Slots,
+    /// Where services may stop; the change is refused if more would.
+    pub stops: Stops<'a>,
+    /// What the cluster keeps as the configuration that was applied, if it is
+    /// not this one, which then is a step on the way to another.
+    pub keeps: Option<&'a Cluster>,
     /// The fingerprints of what the cluster may have been given before; empty
     /// if that does not matter. An edit is made in the file of one node, and
     /// must not undo what was made in that of another.
@@ -117,12 +137,18 @@ impl<'a> Apply<'a> {
             adopt: Adopt::No,
             joining: BTreeSet::new(),
             slots: Slots::Resolved,
+            stops: Stops::Anywhere,
+            keeps: None,
             builds_on: Vec::new(),
         }
     }
 
     fn facts(&self, live: &Live) -> anyhow::Result<Facts> {
-        let mut facts = match self.slots {
+        let mut facts = match &self.slots {
+            Slots::These(slots) => Facts {
+                slots: slots.clone(),
+                ..machine::kept(self.cluster, live)
+            },
             Slots::Kept => match machine::kept(self.cluster, live) {
                 facts if facts.slots.is_empty() && self.cluster.smb.is_some() => bail!(
                     "CTDB's list of nodes is not in the cluster's configuration; run `storhaug \
@@ -138,11 +164,24 @@ impl<'a> Apply<'a> {
         };
         let met = live.cib.as_ref().map(plan::met).unwrap_or_default();
         facts.joining = self.joining.difference(&met).cloned().collect();
+        if let Some(kept) = self.keeps {
+            facts.canonical = config::canonical(kept);
+            facts.fingerprint = config::fingerprint(kept);
+        }
+        // An edit is made while a node may be drained from another one; setup
+        // tidies up.
+        if let Some(cib) = live.cib.as_ref().filter(|_| !self.builds_on.is_empty()) {
+            facts.spared = drain::bans_for(cib, self.cluster);
+        }
         Ok(facts)
     }
 
-    /// Whether the cluster has what the change was made from.
-    fn check_base(&self, cib: &Element) -> anyhow::Result<()> {
+    /// Refuses a cluster that has something else than what the change was made
+    /// from.
+    ///
+    /// # Errors
+    /// It has.
+    pub fn check_base(&self, cib: &Element) -> anyhow::Result<()> {
         // The fingerprint that the cluster keeps may be of an older form.
         let known = machine::applied(cib).map(|cluster| config::fingerprint(&cluster));
         let same = known.is_some_and(|known| self.builds_on.contains(&known));
@@ -210,6 +249,12 @@ impl<'a> Apply<'a> {
                 rehearsed = Rehearsed::Yes;
             }
             pacemaker::verify(self.machine.runner, &plan.after)?;
+            if let Some(cib) = &live.cib {
+                for entry in history::misleading(cib, &plan.reconfigured()) {
+                    pacemaker::forget(self.machine.runner, &entry)?;
+                }
+            }
+            self.spare(&plan)?;
             match pacemaker::push(self.machine.runner, &plan.before, &plan.after)? {
                 Push::Done => {
                     let count = plan.changes.len();
@@ -227,6 +272,45 @@ impl<'a> Apply<'a> {
         bail!("somebody else keeps changing the cluster's configuration; run it again")
     }
 
+    /// Refuses a change that has a service stop where none may.
+    fn spare(&self, plan: &Plan) -> anyhow::Result<()> {
+        if self.stops == Stops::Anywhere {
+            return Ok(());
+        }
+        let runner = self.machine.runner;
+        let now = pacemaker::query(runner)?;
+        let after = plan.after.clone().holding(now.find("status").cloned());
+        // What is about to happen anyway is nobody's fault.
+        let anyway = pacemaker::foretell(runner, &now)?;
+        let foretold = pacemaker::foretell(runner, &after)?;
+        let wanted = desired::wanted(self.cluster);
+        let service = |step: &Foretold| {
+            let mut all = wanted.iter();
+            all.any(|w| w.kind == Kind::Service && w.resource == step.primitive())
+        };
+        let elsewhere = |step: &Foretold| match self.stops {
+            Stops::On(node) => step.place() != Some(node),
+            Stops::Anywhere | Stops::Nowhere => true,
+        };
+        // A service that starts interrupts nobody, nor does a reload.
+        let stops = |step: &&Foretold| {
+            ["stop", "restart", "move", "recover"].contains(&step.action.as_str())
+        };
+        let mut stops = foretold.iter().filter(stops);
+        match stops.find(|step| service(step) && elsewhere(step) && !anyway.contains(step)) {
+            None => Ok(()),
+            Some(step) => bail!(
+                "{} would {} on {} ({}), which this is not worth; nothing was changed. Run \
+                 `storhaug setup` first if it may, which brings what is pending; `storhaug plan` \
+                 shows that",
+                step.primitive(),
+                step.action,
+                step.place().unwrap_or("a node"),
+                step.reason.as_deref().unwrap_or("no reason is given"),
+            ),
+        }
+    }
+
     /// Refuses a cluster that serves something else, unless told to adopt it.
     fn alone(&self, cib: &Element) -> anyhow::Result<()> {
         let foreign = plan::foreign(cib);
@@ -241,8 +325,18 @@ impl<'a> Apply<'a> {
         Ok(())
     }
 
-    /// Waits until everything runs where it should, and what was taken out has
-    /// stopped.
+    /// The first thing that Pacemaker has still to do about `wanted`. It takes
+    /// some milliseconds before it begins with what was pushed, and meanwhile
+    /// everything may run that is about to be restarted.
+    fn due(&self, wanted: &[Wanted]) -> anyhow::Result<Option<Foretold>> {
+        let runner = self.machine.runner;
+        let foretold = pacemaker::foretell(runner, &pacemaker::query(runner)?)?;
+        let ours = |step: &Foretold| wanted.iter().any(|w| w.resource == step.primitive());
+        Ok(foretold.into_iter().find(ours))
+    }
+
+    /// Waits until everything runs where it should, nothing more is to be done
+    /// about it, and what was taken out has stopped.
     ///
     /// # Errors
     /// What does not, and why.
@@ -260,7 +354,11 @@ impl<'a> Apply<'a> {
                 .map(String::as_str)
                 .filter(|gone| state.active(gone))
                 .collect();
-            if missing.is_empty() && staying.is_empty() {
+            let due = match missing.is_empty() && staying.is_empty() {
+                true => self.due(&wanted)?,
+                false => None,
+            };
+            if missing.is_empty() && staying.is_empty() && due.is_none() {
                 return Ok(Some(()));
             }
             if state.busy() || state != before {
@@ -270,7 +368,11 @@ impl<'a> Apply<'a> {
             words.extend(staying.iter().map(|gone| format!("{gone} has not stopped")));
             lacking = words.join("\n  ");
             if changed.elapsed() > QUIET {
-                bail!("nothing is being done about it any more");
+                match due {
+                    // Everything runs, and that is what counts.
+                    Some(_) => return Ok(Some(())),
+                    None => bail!("nothing is being done about it any more"),
+                }
             }
             let first = missing
                 .iter()
@@ -287,7 +389,13 @@ impl<'a> Apply<'a> {
                         missing.nodes.join(", ")
                     )
                 }
-                (None, gone) => format!("waiting until {} has stopped", gone.unwrap_or(&"all")),
+                (None, Some(gone)) => format!("waiting until {gone} has stopped"),
+                (None, None) => match &due {
+                    Some(step) => {
+                        format!("waiting for the {} of {}", step.action, step.primitive())
+                    }
+                    None => "waiting".to_owned(),
+                },
             });
             before = state;
             Ok(None)

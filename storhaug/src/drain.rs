@@ -63,12 +63,16 @@ pub fn drain(
             bail!("{name} is not up, so that nothing runs on it");
         }
         if !manner.force {
-            member.affordable(progress)?;
+            affordable(machine, &member.cluster, &member.members, name, progress)?;
         }
         let vips = member.cluster.vips.iter().map(|vip| vip.name.as_str());
         let held = vips.filter(|vip| member.before.running(vip).contains(&name));
         let held: Vec<&str> = held.collect();
-        let stranded = member.stranded(&held)?;
+        let stranded = match member.stranded(&held) {
+            // It is told nothing that it would heed.
+            Err(_) if manner.force => held.iter().map(|vip| (*vip).to_owned()).collect(),
+            stranded => stranded?,
+        };
         if let Some(vip) = stranded.first().filter(|_| !manner.force) {
             bail!(
                 "no other node can serve {vip} now; `storhaug status` tells why, and --force has \
@@ -173,54 +177,6 @@ impl<'a> Member<'a> {
         bans(&self.cib, self.node)
     }
 
-    /// Refuses what would cost the cluster more than a node.
-    fn affordable(&self, progress: &mut Progress) -> anyhow::Result<()> {
-        let name = self.node;
-        quorum::after_leaving(&self.members, name, &self.before)?;
-        let mut others = self
-            .cluster
-            .storage_nodes()
-            .filter(|node| node.name != name);
-        let serving = others.any(|node| {
-            let state = self.before.nodes.get(&node.name);
-            state.is_some_and(|node| node.online && !node.standby && !node.maintenance)
-        });
-        if !serving {
-            bail!("{name} is the last node that serves; bring another one up first");
-        }
-        let Storage::GlusterFs { server, .. } = &self.cluster.storage else {
-            return Ok(());
-        };
-        let mut complaint = String::new();
-        let healed = until(Deadline::after(HEALING), EVERY * 2, "the volumes", || {
-            for volume in self.cluster.volumes() {
-                let deadline = Deadline::after(ANSWER);
-                let runner = self.machine.runner;
-                let found = match glusterfs::redundancy(runner, deadline, server, volume) {
-                    Ok(found) => found,
-                    // It refuses while it is busy with something else.
-                    Err(error) => Some(format!("{error:#}")),
-                };
-                if let Some(found) = found {
-                    complaint = format!("the volume {volume}: {found}");
-                    // A brick does not come back by waiting.
-                    if found.contains("offline") {
-                        bail!("it is not as redundant as it should be");
-                    }
-                    progress.waiting(&format!("waiting for GlusterFS: {complaint}"));
-                    return Ok(None);
-                }
-            }
-            Ok(Some(()))
-        });
-        healed.with_context(|| {
-            format!(
-                "without {name} data might be missing, or the last good copy ({complaint}); see \
-                 `gluster volume heal`, or drain it with --force"
-            )
-        })
-    }
-
     /// Those of `held`, the addresses on the node, which Pacemaker would put
     /// nowhere.
     fn stranded(&self, held: &[&str]) -> anyhow::Result<BTreeSet<String>> {
@@ -298,19 +254,88 @@ impl<'a> Member<'a> {
     }
 }
 
+/// Refuses to go on without `name`, one of `members`, where that would cost the
+/// cluster more than a node.
+///
+/// # Errors
+/// What it would cost.
+pub fn affordable(
+    machine: Machine<'_>,
+    cluster: &Cluster,
+    members: &[String],
+    name: &str,
+    progress: &mut Progress,
+) -> anyhow::Result<()> {
+    let state = pacemaker::state(machine.runner)?;
+    quorum::after_leaving(members, name, &state)?;
+    let mut others = cluster.storage_nodes().filter(|node| node.name != name);
+    let serving = others.any(|node| {
+        let state = state.nodes.get(&node.name);
+        state.is_some_and(|node| node.online && !node.standby && !node.maintenance)
+    });
+    if !serving {
+        bail!("{name} is the last node that serves; bring another one up first");
+    }
+    let Storage::GlusterFs { server, .. } = &cluster.storage else {
+        return Ok(());
+    };
+    let mut complaint = String::new();
+    let healed = until(Deadline::after(HEALING), EVERY * 2, "the volumes", || {
+        for volume in cluster.volumes() {
+            let deadline = Deadline::after(ANSWER);
+            let found = match glusterfs::redundancy(machine.runner, deadline, server, volume) {
+                Ok(found) => found,
+                // It refuses while it is busy with something else.
+                Err(error) => Some(format!("{error:#}")),
+            };
+            if let Some(found) = found {
+                complaint = format!("the volume {volume}: {found}");
+                // A brick does not come back by waiting.
+                if found.contains("offline") {
+                    bail!("it is not as redundant as it should be");
+                }
+                progress.waiting(&format!("waiting for GlusterFS: {complaint}"));
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    });
+    healed.with_context(|| {
+        format!(
+            "without {name} data might be missing, or the last good copy ({complaint}); see \
+             `gluster volume heal`, or insist with --force"
+        )
+    })
+}
+
 /// What the ids of the bans on `node` end with.
 fn ending(node: &str) -> String {
     format!("-leaves-{node}")
 }
 
-/// The bans on `node`.
-fn bans(cib: &Element, node: &str) -> Vec<String> {
+/// All bans: their ids, the addresses, and the nodes that these leave.
+fn all_bans(cib: &Element) -> impl Iterator<Item = (&str, &str, &str)> {
     let constraints = cib.at(&["configuration", "constraints"]);
     let constraints = constraints.map_or(&[][..], |section| &section.children);
-    let on_node = constraints.iter().filter(|location| {
-        location.get("node") == Some(node) && location.id().ends_with(&ending(node))
+    constraints.iter().filter_map(|location| {
+        let (vip, node) = (location.get("rsc")?, location.get("node")?);
+        let id = location.id();
+        id.ends_with(&ending(node)).then_some((id, vip, node))
+    })
+}
+
+/// The bans on `node`.
+fn bans(cib: &Element, node: &str) -> Vec<String> {
+    let on_node = all_bans(cib).filter(|(_, _, on)| *on == node);
+    on_node.map(|(id, ..)| id.to_owned()).collect()
+}
+
+/// The bans that say something to `cluster`.
+pub fn bans_for(cib: &Element, cluster: &Cluster) -> BTreeSet<String> {
+    let known = all_bans(cib).filter(|(_, vip, node)| {
+        cluster.node(node).is_some() && cluster.vips.iter().any(|known| known.name == *vip)
     });
-    on_node.map(|location| location.id().to_owned()).collect()
+    known.map(|(id, ..)| id.to_owned()).collect()
 }
 
 fn with_ban(cib: &Element, vip: &str, node: &str) -> Element {

@@ -14,6 +14,7 @@ pub mod config;
 pub mod corosync;
 pub mod desired;
 pub mod drain;
+pub mod history;
 pub mod loss;
 pub mod machine;
 pub mod pacemaker;

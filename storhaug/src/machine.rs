@@ -104,6 +104,7 @@ pub fn kept(cluster: &Cluster, live: &Live) -> Facts {
         slots: live.cib.as_ref().map(plan::slots).unwrap_or_default(),
         homes: live.cib.as_ref().map(plan::homes).unwrap_or_default(),
         joining: BTreeSet::new(),
+        spared: BTreeSet::new(),
         canonical: config::canonical(cluster),
         fingerprint: config::fingerprint(cluster),
     }

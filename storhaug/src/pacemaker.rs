@@ -98,6 +98,20 @@ pub fn push(runner: &dyn Runner, before: &Element, after: &Element) -> anyhow::R
     }
 }
 
+/// Has Pacemaker forget the entry of its status at `path`, an XPath; what is
+/// not there is forgotten.
+///
+/// # Errors
+/// The cluster does not do it.
+pub fn forget(runner: &dyn Runner, path: &str) -> anyhow::Result<()> {
+    let cmd = Cmd::new("cibadmin").args(["--delete", "--force", "--sync-call", "--xpath", path]);
+    let output = runner.run(&cmd, Deadline::after(PATIENCE))?;
+    output
+        .checked()
+        .context("forgetting an outdated result")
+        .map(drop)
+}
+
 /// How often a push is tried again when somebody else was faster.
 const PUSHES: usize = 10;
 
@@ -157,6 +171,20 @@ pub struct Foretold {
     pub from: Option<String>,
     /// Where to.
     pub to: Option<String>,
+    /// Why, in Pacemaker's words, where it gives them.
+    pub reason: Option<String>,
+}
+
+impl Foretold {
+    /// The primitive that is meant; an instance of a clone carries a number.
+    pub fn primitive(&self) -> &str {
+        self.what.split(':').next().unwrap_or_default()
+    }
+
+    /// The node where it begins.
+    pub fn place(&self) -> Option<&str> {
+        self.from.as_deref().or(self.to.as_deref())
+    }
 }
 
 /// What Pacemaker would do about `cib`, whose status is that of the cluster.
@@ -172,13 +200,18 @@ pub fn foretell(runner: &dyn Runner, cib: &Element) -> anyhow::Result<Vec<Foreto
     let actions = told
         .find("actions")
         .map_or(&[][..], |actions| &actions.children);
-    let actions = actions.iter().filter_map(|action| {
+    // What is blocked is not done.
+    let possible = actions
+        .iter()
+        .filter(|action| action.get("blocked") != Some("true"));
+    let actions = possible.filter_map(|action| {
         let text = |name| action.get(name).map(str::to_owned);
         Some(Foretold {
             action: text("action").or_else(|| text("task"))?.to_lowercase(),
             what: text("resource").or_else(|| text("node"))?,
             from: text("source"),
             to: text("dest").or_else(|| text("node")),
+            reason: text("reason"),
         })
     });
     Ok(actions.collect())

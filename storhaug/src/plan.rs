@@ -116,10 +116,10 @@ impl Plan {
         let kept: BTreeSet<&str> = items.iter().map(|item| item.element.id()).collect();
         let gone: BTreeSet<String> = owned
             .into_iter()
-            .filter(|id| !kept.contains(id.as_str()))
+            .filter(|id| !kept.contains(id.as_str()) && !facts.spared.contains(id))
             .collect();
         changes.extend(take(&mut after, &gone));
-        tag(&mut after, &items);
+        tag(&mut after, &items, &facts.spared);
         if changes.is_empty() && !after.same(&before) {
             changes.push(Change {
                 action: Action::Modify,
@@ -161,6 +161,19 @@ impl Plan {
             .collect()
     }
 
+    /// Ids of the primitives that stay and get other parameters.
+    pub fn reconfigured(&self) -> BTreeSet<String> {
+        let (before, after) = (parameters(&self.before), parameters(&self.after));
+        let differing = after.into_iter().filter(|(id, new)| {
+            let old = before.get(id);
+            old.is_some_and(|old| match (old, new) {
+                (Some(old), Some(new)) => !old.same(new),
+                (old, new) => old.is_some() != new.is_some(),
+            })
+        });
+        differing.map(|(id, _)| id.to_owned()).collect()
+    }
+
     /// Whether a fencing device is made or changed.
     pub fn touches_fencing(&self) -> bool {
         self.changes.iter().any(|change| {
@@ -195,7 +208,7 @@ pub fn without_ours(cib: &Element) -> Element {
     let mut after = cib.clone();
     after.children.retain(|section| section.name != "status");
     take(&mut after, &owned(cib));
-    tag(&mut after, &[]);
+    tag(&mut after, &[], &BTreeSet::new());
     next_epoch(&mut after);
     after
 }
@@ -234,15 +247,22 @@ pub fn all_stopped(cib: &Element) -> Element {
     after
 }
 
-/// Ids of all primitives.
-fn primitives(cib: &Element) -> Vec<&str> {
+/// The sets of parameters of all primitives, by the primitives' ids.
+fn parameters(cib: &Element) -> BTreeMap<&str, Option<&Element>> {
     let resources = section(cib, "resources")
         .map(Element::walk)
         .unwrap_or_default();
     let primitives = resources
         .into_iter()
         .filter(|element| element.name == "primitive");
-    primitives.map(Element::id).collect()
+    primitives
+        .map(|primitive| (primitive.id(), primitive.find("instance_attributes")))
+        .collect()
+}
+
+/// Ids of all primitives.
+fn primitives(cib: &Element) -> Vec<&str> {
+    parameters(cib).into_keys().collect()
 }
 
 /// Ids of all primitives of ours.
@@ -579,12 +599,14 @@ fn forget(section: &mut Element, gone: &BTreeSet<String>) -> Vec<Change> {
 }
 
 /// Writes down which resources and constraints are ours.
-fn tag(cib: &mut Element, items: &[Item]) {
+fn tag(cib: &mut Element, items: &[Item], spared: &BTreeSet<String>) {
     let listed = items
         .iter()
         .filter(|item| matches!(item.place, Place::Resources | Place::Constraints));
+    let listed = listed.map(|item| item.element.id());
     let entries: Vec<Element> = listed
-        .map(|item| Element::new("obj_ref").with("id", item.element.id()))
+        .chain(spared.iter().map(String::as_str))
+        .map(|id| Element::new("obj_ref").with("id", id))
         .collect();
     let configuration = cib.entry("configuration");
     let tags = configuration.entry("tags");

@@ -8,7 +8,7 @@ use storhaug_agents::deadline::{Deadline, until};
 use storhaug_agents::samba;
 
 use crate::apply::{
-    Apply, EVERY, MOVING, NOT_THE_SAME, Outcome, Rehearsed, Slots, outcome, running, write,
+    Apply, EVERY, MOVING, NOT_THE_SAME, Outcome, Rehearsed, Slots, Stops, outcome, running, write,
 };
 use crate::cluster::{Cluster, Service, Vip};
 use crate::config::Places;
@@ -58,6 +58,7 @@ pub fn change(
     preflight::check_networks(&loaded, host)?;
     let apply = Apply {
         slots: Slots::Kept,
+        stops: Stops::Nowhere,
         // The latter where an earlier run was interrupted before it wrote.
         builds_on: vec![before.fingerprint, loaded.fingerprint.clone()],
         ..Apply::new(machine, &loaded.cluster)

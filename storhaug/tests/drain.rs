@@ -291,6 +291,72 @@ fn a_node_that_stands_aside_for_a_while_is_taken_back() {
     assert_eq!(town.undrain("node2").unwrap(), Outcome::NothingToDo);
 }
 
+/// A node is being drained from another one.
+#[test]
+fn an_edit_leaves_a_drain_alone() {
+    let town = Town::new();
+    let held = town.on("node1");
+    *town.fake.dies_at.borrow_mut() = Some("cibadmin --patch");
+    town.drain("node1").unwrap_err();
+    let (there, tagged) = (
+        format!("id=\"storhaug-{}-leaves-node1\" rsc", held[0]),
+        format!("<obj_ref id=\"storhaug-{}-leaves-node1\"", held[0]),
+    );
+    let is_there = || {
+        let configuration = town.fake.configuration();
+        (
+            configuration.contains(&there),
+            configuration.contains(&tagged),
+        )
+    };
+    assert_eq!(is_there(), (true, true));
+    town.vip(&Change::Add(address("10.0.0.200/24"))).unwrap();
+    assert_eq!(is_there(), (true, true));
+    assert!(town.holder(&held[0]) != "node1");
+    town.vip(&Change::Remove(held[0].clone())).unwrap();
+    assert_eq!(is_there(), (false, false));
+    town.undrain("node1").unwrap();
+}
+
+#[test]
+fn force_needs_no_forecast() {
+    let town = Town::new();
+    *town.fake.blind.borrow_mut() = true;
+    let error = format!("{:#}", town.drain("node2").unwrap_err());
+    assert!(error.contains("foretelling the effect"), "{error}");
+    town.force("node2");
+    assert_eq!(town.on("node2"), [""; 0]);
+}
+
+/// Somebody has changed a parameter that an edit would set right.
+#[test]
+fn an_edit_restarts_nothing() {
+    let town = Town::new();
+    {
+        let mut cluster = town.fake.cluster.borrow_mut();
+        let cluster = cluster.as_mut().unwrap();
+        cluster.configure(|configuration| {
+            configuration.walk_mut(&mut |pair| {
+                if pair.get("name") == Some("server") {
+                    pair.set("value", "192.0.2.77");
+                }
+            });
+        });
+        cluster.settle();
+    }
+    let before = town.fake.configuration();
+    let error = town.vip(&Change::Add(address("10.0.0.200/24")));
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains(" would restart on node") && error.contains("`storhaug setup`"),
+        "{error}"
+    );
+    assert_eq!(town.fake.configuration(), before);
+    let loaded = config::load(&Places::File(town.file.clone())).unwrap();
+    assert_eq!(town.fake.setup(&loaded).unwrap(), Outcome::Done);
+    town.vip(&Change::Add(address("10.0.0.200/24"))).unwrap();
+}
+
 #[test]
 fn a_cluster_that_falls_silent_is_said_to_be() {
     let town = Town::new();

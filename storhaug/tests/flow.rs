@@ -7,6 +7,7 @@ mod simulator;
 use fake::{Fake, PASSWORD, configuration};
 use simulator::Simulation;
 use storhaug::apply::Outcome;
+use storhaug::config::{self, Places};
 use storhaug::xml::Element;
 
 #[test]
@@ -119,6 +120,55 @@ fn somebody_who_is_faster_makes_it_compare_again() {
     *fake.contended.borrow_mut() = 3;
     assert_eq!(fake.setup(&loaded).unwrap(), Outcome::Done);
     assert_eq!(fake.said("cibadmin --patch"), 4);
+}
+
+/// Pacemaker takes a moment to begin, and all seems well meanwhile.
+#[test]
+fn done_is_said_when_what_has_to_restart_has() {
+    let fake = Fake::new();
+    let loaded = configuration(fake.root.path(), 2);
+    fake.setup(&loaded).unwrap();
+    fake.acted();
+    let file = fake.root.path().join("2.conf");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let slower = text.replace("\"glusterfs\"\n", "\"glusterfs\"\noptions = \"acl\"\n");
+    std::fs::write(&file, slower).unwrap();
+    *fake.slow.borrow_mut() = 5;
+    let loaded = config::load(&Places::File(file)).unwrap();
+    assert_eq!(fake.setup(&loaded).unwrap(), Outcome::Done);
+    let acted = fake.acted();
+    for node in 1..=3 {
+        for service in ["share", "smbd"] {
+            let start = format!("start {service} node{node}");
+            assert!(acted.contains(&start), "no {start}: {acted:?}");
+        }
+    }
+}
+
+/// After a cleanup Pacemaker would restart CTDB for a new list of nodes.
+#[test]
+fn a_list_of_nodes_is_loaded_without_a_restart() {
+    let fake = Fake::new();
+    let loaded = configuration(fake.root.path(), 2);
+    fake.setup(&loaded).unwrap();
+    fake.cluster
+        .borrow_mut()
+        .as_mut()
+        .unwrap()
+        .mislead("ctdb", "node2");
+    fake.acted();
+    let file = fake.root.path().join("2.conf");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("10.0.0.3\"", "10.0.0.4\"")).unwrap();
+    let loaded = config::load(&Places::File(file)).unwrap();
+    assert_eq!(fake.setup(&loaded).unwrap(), Outcome::Done);
+    assert!(fake.configuration().contains("10.0.0.2 #10.0.0.3 10.0.0.4"));
+    assert_eq!(fake.said("cibadmin --delete"), 1);
+    let stopped = fake.acted();
+    assert!(
+        !stopped.iter().any(|what| what.starts_with("stop")),
+        "{stopped:?}"
+    );
 }
 
 #[test]

@@ -56,6 +56,9 @@ pub struct Facts {
     pub homes: BTreeMap<String, String>,
     /// Nodes of the cluster that Pacemaker has not met yet.
     pub joining: BTreeSet<String>,
+    /// Ids of elements of ours that nobody asks for and that stay, because
+    /// another run may be using them.
+    pub spared: BTreeSet<String>,
     /// [`crate::config::canonical`].
     pub canonical: String,
     /// [`crate::config::fingerprint`].

@@ -41,6 +41,10 @@ pub struct Fake {
     pub lag: RefCell<u32>,
     /// What is seen until then.
     stale: RefCell<String>,
+    /// Number of looks at the cluster before it begins with what was pushed.
+    pub slow: RefCell<u32>,
+    /// `crm_simulate` does not understand what it is given.
+    pub blind: RefCell<bool>,
     /// What somebody else makes of the cluster before the next push.
     pub meanwhile: RefCell<Option<Element>>,
     /// The call of pcs at which the power goes.
@@ -66,6 +70,8 @@ impl Fake {
             busy: RefCell::new(0),
             lag: RefCell::new(0),
             stale: RefCell::default(),
+            slow: RefCell::new(0),
+            blind: RefCell::new(false),
             meanwhile: RefCell::new(None),
             dies_at: RefCell::new(None),
             dies_after: RefCell::new(None),
@@ -114,6 +120,16 @@ impl Fake {
             .find("configuration")
             .unwrap()
             .to_string()
+    }
+
+    /// What was started or stopped since the last call.
+    pub fn acted(&self) -> Vec<String> {
+        let mut cluster = self.cluster.borrow_mut();
+        let done = std::mem::take(&mut cluster.as_mut().unwrap().done);
+        let acted = done.iter().filter(|action| action.task != "monitor");
+        acted
+            .map(|action| format!("{} {} {}", action.task, action.resource, action.node))
+            .collect()
     }
 
     pub fn corosync_conf(&self) -> std::path::PathBuf {
@@ -219,8 +235,25 @@ impl Fake {
             .arg("--patch")
             .arg(&patch);
         let output = Host.run(&cmd, Deadline::after(Duration::from_secs(60)))?;
-        cluster.replace(Element::parse(&output.text())?);
+        cluster.take(Element::parse(&output.text())?);
+        if *self.slow.borrow() == 0 {
+            cluster.settle();
+        }
         Ok(0)
+    }
+
+    /// The cluster at a look, at which it may begin with what was pushed.
+    fn looked_at(&self) -> String {
+        let mut cluster = self.cluster.borrow_mut();
+        let cluster = cluster.as_mut().unwrap();
+        let mut slow = self.slow.borrow_mut();
+        if *slow > 0 {
+            *slow -= 1;
+            if *slow == 0 {
+                cluster.settle();
+            }
+        }
+        cluster.crm_mon()
     }
 }
 
@@ -266,15 +299,22 @@ impl Runner for Fake {
                 *self.lag.borrow_mut() -= 1;
                 Output::exited(cmd, 0, &self.stale.borrow(), "")
             }
-            "crm_mon" => match &*self.cluster.borrow() {
-                Some(cluster) => Output::exited(cmd, 0, &cluster.crm_mon(), ""),
-                None => return offline(),
-            },
+            "crm_mon" if self.cluster.borrow().is_none() => return offline(),
+            "crm_mon" => Output::exited(cmd, 0, &self.looked_at(), ""),
             "cibadmin" if words.contains(&"--query") => match &*self.cluster.borrow() {
                 Some(cluster) => Output::exited(cmd, 0, &cluster.cib().to_string(), ""),
                 None => return offline(),
             },
+            "cibadmin" if words.contains(&"--delete") => {
+                let mut cluster = self.cluster.borrow_mut();
+                cluster
+                    .as_mut()
+                    .unwrap()
+                    .forget_result(words[words.len() - 1]);
+                Output::exited(cmd, 0, "", "")
+            }
             "cibadmin" => Output::exited(cmd, self.patch(cmd.input().unwrap_or_default())?, "", ""),
+            "crm_simulate" if *self.blind.borrow() => Output::exited(cmd, 65, "", "bad input"),
             "crm_diff" | "crm_verify" | "crm_simulate" => Host.run(cmd, deadline)?,
             "crm_attribute" => {
                 let mut cluster = self.cluster.borrow_mut();

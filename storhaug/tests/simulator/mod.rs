@@ -78,6 +78,7 @@ pub fn facts(cluster: &Cluster) -> Facts {
             .collect(),
         homes: BTreeMap::new(),
         joining: BTreeSet::new(),
+        spared: BTreeSet::new(),
         canonical: storhaug::config::canonical(cluster),
         fingerprint: "1:abc".into(),
     }
@@ -185,19 +186,64 @@ impl Simulation {
 
     /// Takes a new configuration, and carries it out until nothing changes.
     pub fn replace(&mut self, cib: Element) {
+        self.take(cib);
+        self.settle();
+    }
+
+    /// Takes a new configuration, and does nothing about it yet.
+    pub fn take(&mut self, cib: Element) {
         self.cib = cib;
-        // CTDB's agent takes a new list of nodes without a restart, which a
-        // real cluster knows by its metadata: nothing that is changed, of what
-        // forces a restart, has this digest.
+    }
+
+    /// Has the cluster remember what a cleanup of a failed resource leaves on a
+    /// node: that it runs is written down as a failure as well.
+    pub fn mislead(&mut self, primitive: &str, node: &str) {
+        let nodes = self.cib.entry("status").children.iter_mut();
+        for state in nodes.filter(|state| state.get("uname") == Some(node)) {
+            let known = state
+                .entry("lrm")
+                .entry("lrm_resources")
+                .children
+                .iter_mut();
+            for resource in known.filter(|resource| resource.id() == primitive) {
+                let mut entries = resource.children.iter();
+                let last = entries.find(|entry| entry.id() == format!("{primitive}_last_0"));
+                let mut entry = last.unwrap().clone();
+                let volatile = ["op-force-restart", "op-restart-digest"];
+                entry
+                    .attributes
+                    .retain(|(name, _)| !volatile.contains(&name.as_str()));
+                entry.set("id", format!("{primitive}_last_failure_0"));
+                entry.set("operation_key", format!("{primitive}_monitor_0"));
+                entry.set("operation", "monitor");
+                resource.children.push(entry);
+            }
+        }
+    }
+
+    /// Forgets the results of operations at a path of [`storhaug::history`].
+    pub fn forget_result(&mut self, path: &str) {
+        let mut quoted = path.split('\'').skip(1).step_by(2);
+        let (node, entry) = (quoted.next().unwrap(), quoted.nth(1).unwrap());
+        let nodes = self.cib.entry("status").children.iter_mut();
+        for state in nodes.filter(|state| state.get("uname") == Some(node)) {
+            state.walk_mut(&mut |element| element.children.retain(|child| child.id() != entry));
+        }
+    }
+
+    /// CTDB's agent takes a new list of nodes without a restart, which a real
+    /// cluster knows by its metadata: nothing that is changed, of what forces a
+    /// restart, has this digest.
+    fn know_reloads(&mut self) {
         self.cib.entry("status").walk_mut(&mut |element| {
             if element.name == "lrm_resource" && element.id() == "ctdb" {
-                for operation in &mut element.children {
-                    operation.set("op-force-restart", " ");
-                    operation.set("op-restart-digest", "f2317cad3d54cec5d7d7aa7d0bf35cf8");
+                let entries = element.children.iter_mut();
+                for entry in entries.filter(|entry| !entry.id().contains("_last_failure_")) {
+                    entry.set("op-force-restart", " ");
+                    entry.set("op-restart-digest", "f2317cad3d54cec5d7d7aa7d0bf35cf8");
                 }
             }
         });
-        self.settle();
     }
 
     /// One call of the simulator, whose cluster becomes this one. What it says.
@@ -215,6 +261,7 @@ impl Simulation {
             .run(&cmd, Deadline::after(Duration::from_secs(60)))
             .unwrap();
         self.cib = Element::parse(&std::fs::read_to_string(&after).unwrap()).unwrap();
+        self.know_reloads();
         Element::parse(&output.checked().unwrap()).unwrap()
     }
 
