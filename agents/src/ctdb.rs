@@ -749,8 +749,7 @@ impl Ctdb {
 }
 
 fn write_nodes(ctx: &Ctx, nodes: &Nodes) -> anyhow::Result<()> {
-    let path = ctx.path(NODES_FILE);
-    file::write(&path, &file::read(&path)?, &nodes.to_string())
+    file::write_own(&ctx.path(NODES_FILE), &nodes.to_string())
 }
 
 /// This node's number.

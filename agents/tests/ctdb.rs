@@ -405,6 +405,23 @@ fn who_may_read_a_file_does_not_change() {
 }
 
 #[test]
+fn the_list_of_nodes_is_each_nodes_own_and_ctdb_conf_where_it_is_kept() {
+    let node = Node::new();
+    let etc = node.root.path().join("etc");
+    node.file("shared", "198.51.100.7\n");
+    symlink("../../shared", etc.join("ctdb/nodes")).unwrap();
+    node.file("kept", "[logging]\n");
+    symlink("../../kept", etc.join("ctdb/ctdb.conf")).unwrap();
+    assert_eq!(node.act("start", &[]), Code::Success);
+    assert_eq!(node.text("shared"), "198.51.100.7\n");
+    let own = fs::symlink_metadata(etc.join("ctdb/nodes")).unwrap();
+    assert!(own.is_file());
+    assert_eq!(node.text("etc/ctdb/nodes"), "127.0.0.1\n198.51.100.2\n");
+    assert!(etc.join("ctdb/ctdb.conf").is_symlink());
+    assert!(node.text("kept").contains("cluster lock"));
+}
+
+#[test]
 fn a_probe_changes_nothing() {
     let node = Node::new();
     let probe = [("OCF_RESKEY_CRM_meta_interval", "0")];
