@@ -14,8 +14,7 @@ use std::time::Duration;
 use storhaug_agents::deadline::Deadline;
 use storhaug_agents::exec::{Cmd, Host, Output, Runner};
 use storhaug_agents::ocf::{
-    Agent, Code, Ctx, Failure, Invocation, Kind, Machine, Metadata, Op, Param, Params, Reload,
-    State, run,
+    Agent, Code, Ctx, Failure, Invocation, Kind, Metadata, Op, Param, Params, Reload, State, run,
 };
 
 /// An agent that does what its parameter says.
@@ -113,12 +112,8 @@ fn sample(action: &str, does: &str, more: &[(&str, &str)]) -> (Code, Vec<(String
         action: Some(action.to_owned()),
         environment,
     };
-    let machine = Machine {
-        runner: &runner,
-        root: Path::new("/nowhere"),
-    };
     let mut stdout = Vec::new();
-    let code = run::<Sample>(&call, machine, &mut stdout);
+    let code = run::<Sample>(&call, &runner, Path::new("/nowhere"), &mut stdout);
     assert_eq!(stdout, b"", "standard output is for metadata alone");
     (code, done.into_inner())
 }

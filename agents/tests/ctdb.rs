@@ -14,7 +14,7 @@ use std::{
 use storhaug_agents::{
     ctdb::Ctdb,
     exec::{Cmd, Output},
-    ocf::{Agent, Code, Invocation, Machine, run},
+    ocf::{Agent, Code, Invocation, run},
 };
 use tempfile::TempDir;
 
@@ -105,15 +105,11 @@ impl Node {
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
         let runner = |cmd: &Cmd| Ok(self.command(cmd));
-        let machine = Machine {
-            runner: &runner,
-            root: self.root.path(),
-        };
         let call = Invocation {
             action: Some(action.into()),
             environment,
         };
-        run::<Ctdb>(&call, machine, &mut Vec::new())
+        run::<Ctdb>(&call, &runner, self.root.path(), &mut Vec::new())
     }
 
     fn command(&self, cmd: &Cmd) -> Output {

@@ -19,7 +19,7 @@ mod status;
 pub use journal::Level;
 pub use metadata::{Kind, Metadata, Op, Param, Reload};
 pub use params::Params;
-pub use run::{Invocation, Machine, main, run};
+pub use run::{Invocation, main, run};
 pub use status::{Code, Failure, OrCode, State};
 
 /// A resource agent. The verbs are those of the OCF Resource Agent API.

@@ -39,23 +39,6 @@ pub struct Invocation {
     pub environment: BTreeMap<String, String>,
 }
 
-/// The machine that an agent acts on.
-#[derive(Clone, Copy)]
-pub struct Machine<'a> {
-    /// Runs commands.
-    pub runner: &'a dyn Runner,
-    /// The root of the file system.
-    pub root: &'a Path,
-}
-
-impl std::fmt::Debug for Machine<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Machine")
-            .field("root", &self.root)
-            .finish_non_exhaustive()
-    }
-}
-
 /// The `main` of an agent's binary.
 pub fn main<A: Agent>() -> ExitCode {
     #[expect(
@@ -74,16 +57,18 @@ pub fn main<A: Agent>() -> ExitCode {
     // Where it happened is for the log; the reason, which Pacemaker shows,
     // follows when the panic has been caught. The default hook may panic itself.
     panic::set_hook(Box::new(|panic| complain(&one_line(&panic.to_string()))));
-    let machine = Machine {
-        runner: &Host,
-        root: Path::new("/"),
-    };
-    let code = run::<A>(&call, machine, &mut io::stdout());
+    let code = run::<A>(&call, &Host, Path::new("/"), &mut io::stdout());
     ExitCode::from(u8::from(code))
 }
 
-/// Carries out one call. Only the metadata is written to `stdout`.
-pub fn run<A: Agent>(call: &Invocation, machine: Machine, stdout: &mut dyn Write) -> Code {
+/// Carries out one call: commands are run by `runner`, and files are below `root`,
+/// which is `/` but in tests. Only the metadata is written to `stdout`.
+pub fn run<A: Agent>(
+    call: &Invocation,
+    runner: &dyn Runner,
+    root: &Path,
+    stdout: &mut dyn Write,
+) -> Code {
     let result = match call.action.as_deref() {
         None => Err(usage::<A>("no action given")),
         Some("meta-data") => write!(stdout, "{}", A::METADATA)
@@ -91,9 +76,9 @@ pub fn run<A: Agent>(call: &Invocation, machine: Machine, stdout: &mut dyn Write
             .map(|()| Code::Success)
             .map_err(|error| Failure::from(anyhow!(error).context("writing the metadata"))),
         Some(action) if A::METADATA.operations().any(|op| op.name == action) => {
-            act::<A>(action, call, machine)
+            act::<A>(action, call, runner, root)
         }
-        Some("status") => act::<A>("monitor", call, machine),
+        Some("status") => act::<A>("monitor", call, runner, root),
         Some(action) => Err(usage::<A>(&format!("unknown action {action:?}"))),
     };
     result.unwrap_or_else(|failure| {
@@ -110,7 +95,12 @@ fn usage<A: Agent>(reason: &str) -> Failure {
 }
 
 /// Runs an action of the agent under its deadline.
-fn act<A: Agent>(action: &str, call: &Invocation, machine: Machine) -> Result<Code, Failure> {
+fn act<A: Agent>(
+    action: &str,
+    call: &Invocation,
+    runner: &dyn Runner,
+    root: &Path,
+) -> Result<Code, Failure> {
     let variable = |name: &str| call.environment.get(name).map(String::as_str);
     let meta = |name: &str| variable(&format!("OCF_RESKEY_CRM_meta_{name}"));
     let asked = variable("OCF_CHECK_LEVEL").and_then(|level| level.trim().parse().ok());
@@ -127,8 +117,8 @@ fn act<A: Agent>(action: &str, call: &Invocation, machine: Machine) -> Result<Co
     let timeout = timeout.unwrap_or_else(|| A::METADATA.timeout(action, asked));
     let instance = variable("OCF_RESOURCE_INSTANCE").unwrap_or(A::METADATA.name);
     let ctx = Ctx {
-        runner: machine.runner,
-        root: machine.root,
+        runner,
+        root,
         deadline: Deadline::after(timeout - margin(timeout)),
         depth,
         probe: action == "monitor"
