@@ -422,10 +422,10 @@ impl Samba {
             .args(["-s", "-v", "--suppress-prompt"])
             .arg(&self.smb_conf);
         let text = until(by, AGAIN, "the settings", || {
-            let output = ctx.runner.run(&testparm, by.earlier(READ));
+            let output = ctx.runner.run(&testparm, ctx.deadline.earlier(READ));
             match output.and_then(|output| output.checked()) {
                 Ok(text) => Ok(Some(text)),
-                Err(error) if by.left() < AGAIN || fencing::is_due(ctx) => Err(error),
+                Err(error) if by.expired() || fencing::is_due(ctx) => Err(error),
                 Err(_) => Ok(None),
             }
         });
