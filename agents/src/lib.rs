@@ -22,6 +22,7 @@ pub mod mounts;
 pub mod netlink;
 pub mod noded;
 pub mod ocf;
+pub mod record;
 pub mod recovery;
 pub mod samba;
 pub mod systemd;

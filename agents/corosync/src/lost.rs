@@ -31,7 +31,7 @@ use roxmltree::{Document, Node};
 use storhaug_agents::{
     deadline::Deadline,
     exec::{Cmd, Runner},
-    fencing,
+    fencing, record,
 };
 
 /// What of the CIB is asked for. All of it may be megabytes, most of them about
@@ -126,31 +126,7 @@ fn gone(state: Node) -> Option<Gone> {
     if resources.peek().is_none() {
         return Some(Gone::Fenced);
     }
-    resources.all(stopped).then_some(Gone::Left)
-}
-
-/// Whether the record of a resource ends with a stop, or with a probe that did
-/// not find it.
-fn stopped(resource: Node) -> bool {
-    let operations = resource
-        .children()
-        .filter(|n| n.has_tag_name("lrm_rsc_op"))
-        .map(|op| {
-            let number = |name| op.attribute(name)?.parse::<i64>().ok();
-            // An operation that was under way has no number yet: -1.
-            let call = number("call-id").filter(|call| *call >= 0);
-            (
-                call.unwrap_or(i64::MAX),
-                op.attribute("operation"),
-                number("rc-code"),
-            )
-        });
-    match operations.max() {
-        Some((i64::MAX, ..)) => false,
-        Some((_, Some("stop"), Some(0))) => true,
-        Some((_, Some("monitor"), Some(5 | 7))) | None => true,
-        Some(_) => false,
-    }
+    resources.all(record::is_stopped).then_some(Gone::Left)
 }
 
 #[cfg(test)]

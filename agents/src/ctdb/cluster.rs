@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{attribute::Attribute, exec::Cmd, fencing, ocf::Ctx};
+use crate::{attribute::Attribute, exec::Cmd, fencing, ocf::Ctx, record};
 
 /// The list of nodes that the daemon of a node has loaded, as
 /// [`super::nodes::label`] writes it; not set where no daemon serves.
@@ -23,10 +23,15 @@ impl Cluster {
         let query =
             Cmd::new("cibadmin").args(["--query", "--xpath", "//crm_config | //node_state"]);
         let states = ctx.run(&query).and_then(|output| output.checked());
-        states.map_or_else(|_| Self::default(), |states| Self::parse(&states))
+        states.map_or_else(
+            |_| Self::default(),
+            |states| Self::parse(&states, ctx.instance),
+        )
     }
 
-    fn parse(states: &str) -> Self {
+    /// A list that is left over, where CTDB was stopped and the attribute could not
+    /// be deleted, is none: nobody would ever change it.
+    fn parse(states: &str, instance: &str) -> Self {
         let Ok(document) = roxmltree::Document::parse(states) else {
             return Self::default();
         };
@@ -37,6 +42,14 @@ impl Cluster {
         let states = document.descendants();
         for state in states.filter(|node| node.has_tag_name("node_state")) {
             if matches!(state.attribute("in_ccm"), Some("false" | "0")) {
+                continue;
+            }
+            let stopped = state.descendants().any(|node| {
+                node.has_tag_name("lrm_resource")
+                    && node.attribute("id") == Some(instance)
+                    && record::is_stopped(node)
+            });
+            if stopped {
                 continue;
             }
             let list = state.descendants().find_map(|node| {
@@ -79,30 +92,41 @@ mod tests {
                    <node_state id="2" in_ccm="false" expected="member"/></xpath-query>"#
             )
         };
-        assert!(Cluster::parse(&states("true")).fencing_is_due());
-        assert!(!Cluster::parse(&states("false")).fencing_is_due());
-        assert_eq!(Cluster::parse(""), Cluster::default());
+        assert!(Cluster::parse(&states("true"), "ctdb").fencing_is_due());
+        assert!(!Cluster::parse(&states("false"), "ctdb").fencing_is_due());
+        assert_eq!(Cluster::parse("", "ctdb"), Cluster::default());
     }
 
     #[test]
     fn lists_of_nodes_that_are_there() {
-        let state = |name: &str, in_ccm: &str, attribute: &str| {
+        let resource = |last: &str| {
+            format!(
+                r#"<lrm_resource id="ctdb"><lrm_rsc_op operation="start" call-id="7" rc-code="0"/>
+                   {last}</lrm_resource><lrm_resource id="smbd"/>"#
+            )
+        };
+        let state = |name: &str, in_ccm: &str, attribute: &str, last: &str| {
+            let resource = resource(last);
             format!(
                 r#"<node_state uname="{name}" in_ccm="{in_ccm}" expected="member">
-                   <lrm><lrm_resources/></lrm>
+                   <lrm><lrm_resources>{resource}</lrm_resources></lrm>
                    <transient_attributes id="1"><instance_attributes id="status-1">
                    <nvpair id="status-1-x" name="storhaug-smb" value="1"/>
                    <nvpair id="status-1-y" name="{attribute}" value="10.0.0.1 -"/>
                    </instance_attributes></transient_attributes></node_state>"#
             )
         };
+        let list = "storhaug-ctdb-nodes";
+        let stop = r#"<lrm_rsc_op operation="stop" call-id="8" rc-code="0"/>"#;
         let states = [
-            state("node1", "true", "storhaug-ctdb-nodes"),
-            state("node2", "1763721600", "storhaug-ctdb-nodes"),
-            state("node3", "true", "other"),
-            state("node4", "false", "storhaug-ctdb-nodes"),
+            state("node1", "true", list, ""),
+            state("node2", "1763721600", list, ""),
+            state("node3", "true", "other", ""),
+            state("node4", "false", list, ""),
+            state("node5", "true", list, stop),
         ];
-        let cluster = Cluster::parse(&format!("<xpath-query>{}</xpath-query>", states.concat()));
+        let states = format!("<xpath-query>{}</xpath-query>", states.concat());
+        let cluster = Cluster::parse(&states, "ctdb");
         let lists: Vec<_> = cluster.lists.iter().map(|(n, l)| (&**n, &**l)).collect();
         assert_eq!(lists, [("node1", "10.0.0.1 -"), ("node2", "10.0.0.1 -")]);
     }
