@@ -196,7 +196,9 @@ impl Agent for Ganesha {
                 Ok(_) => return Ok(Some(true)),
                 Err(error) => last = Some(error),
             }
-            Ok(fencing::is_due(ctx).then_some(false))
+            // What is left at the end is for the reason of the failure.
+            let due = ctx.deadline.left() > ATTEMPT && fencing::is_due(ctx);
+            Ok(due.then_some(false))
         });
         match (ready, last) {
             (Ok(true), _) => {}
