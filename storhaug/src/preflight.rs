@@ -2,20 +2,28 @@
 
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ipnetwork::IpNetwork;
 use storhaug_agents::addresses::Network;
+use storhaug_agents::deadline::Deadline;
+use storhaug_agents::exec::Runner;
+use storhaug_agents::glusterfs;
 
-use crate::cluster::{Cluster, Node};
+use crate::cluster::{Cluster, Node, Storage};
 use crate::config::Loaded;
 use crate::corosync::{self, Corosync};
+use crate::progress::Progress;
 
 /// The programs that `setup` runs.
 const TOOLS: [&str; 5] = ["pcs", "cibadmin", "crm_diff", "crm_mon", "crm_verify"];
 
 /// The agents that the cluster needs, as they are installed on every node.
 const AGENTS: [&str; 5] = ["ctdb", "glusterfs", "noded", "samba", "vip"];
+
+/// How long GlusterFS may take to tell about a volume.
+const ANSWER: Duration = Duration::from_secs(20);
 
 /// Whether the one who runs this may change the cluster.
 ///
@@ -73,6 +81,37 @@ pub fn check(cluster: &Cluster, root: &Path, host: &str) -> anyhow::Result<()> {
     for node in &cluster.nodes {
         if let Err(error) = resolve(node, &[]) {
             wrong.push(format!("{error:#}"));
+        }
+    }
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => bail!("{}", wrong.join("\n")),
+    }
+}
+
+/// Whether every node sees at once what another one writes to the volumes, as far
+/// as this machine has the `gluster` command to ask. The agent asks again every
+/// minute.
+///
+/// # Errors
+/// A volume keeps something back, and the commands that end it.
+pub fn check_volumes(
+    runner: &dyn Runner,
+    cluster: &Cluster,
+    progress: &mut Progress,
+) -> anyhow::Result<()> {
+    let Storage::GlusterFs { server, .. } = &cluster.storage else {
+        return Ok(());
+    };
+    if which::which("gluster").is_err() {
+        return Ok(());
+    }
+    let mut wrong = Vec::new();
+    for volume in cluster.volumes() {
+        match glusterfs::incoherence(runner, Deadline::after(ANSWER), server, volume) {
+            Ok(found) => wrong.extend(found.map(|found| format!("volume {volume}: {found}"))),
+            // Whether it can be mounted is seen when it is.
+            Err(error) => progress.warn(&format!("asking about the volume {volume}: {error:#}")),
         }
     }
     match wrong.is_empty() {

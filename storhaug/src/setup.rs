@@ -42,6 +42,7 @@ pub fn run(
     let host = preflight::host_name()?;
     preflight::check_networks(loaded, &host)?;
     preflight::check(&loaded.cluster, machine.root, &host)?;
+    preflight::check_volumes(machine.runner, &loaded.cluster, progress)?;
     apply(machine, loaded, adopt, progress)
 }
 

@@ -14,8 +14,12 @@ pub const VOLUMES: &[&str] = &["ctdb", "state", "share"];
 
 /// More copies than this cost time and prove nothing.
 const COPIES: usize = 3;
-/// What has nodes read what others have written over already.
-const CACHES: [&str; 2] = ["performance.quick-read", "performance.stat-prefetch"];
+/// What keeps nodes from seeing at once what others write.
+const CACHES: [&str; 3] = [
+    "performance.write-behind",
+    "performance.quick-read",
+    "performance.stat-prefetch",
+];
 const PEERS: Duration = Duration::from_secs(60);
 
 /// Makes one trusted pool of the nodes, with all volumes on the first three.

@@ -12,9 +12,18 @@ use crate::{exec::Cmd, ocf::Ctx};
 /// for a lock of another node for instance.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// Options of a volume by which a client remembers for a second what it has
-/// read, whatever another one wrote meanwhile under a lock. On by default.
-const CACHES: [&str; 2] = ["performance.quick-read", "performance.stat-prefetch"];
+/// Options of a volume by which a client remembers what it has read, whatever
+/// another one wrote meanwhile under a lock, or keeps what was written from
+/// others for a while, and whether they are on by default. The first is the one
+/// with which Samba's own module for GlusterFS refuses to work (vfs_glusterfs(8)).
+const CACHES: [(&str, bool); 6] = [
+    ("write-behind", true),
+    ("quick-read", true),
+    ("stat-prefetch", true),
+    ("io-cache", false),
+    ("read-ahead", false),
+    ("nl-cache", false),
+];
 
 /// A volume, as asked for at a server.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +86,14 @@ impl Volume<'_> {
     /// The servers do not answer.
     pub fn redundancy(&self, ctx: &Ctx) -> anyhow::Result<Option<String>> {
         self.weakness(ctx, &self.info(ctx)?)
+    }
+
+    /// What keeps its clients from seeing at once what others write.
+    ///
+    /// # Errors
+    /// The servers do not answer.
+    pub fn incoherence(&self, ctx: &Ctx) -> anyhow::Result<Option<String>> {
+        Ok(self.info(ctx)?.incoherence(self.name))
     }
 
     fn weakness(&self, ctx: &Ctx, info: &Info) -> anyhow::Result<Option<String>> {
@@ -180,13 +197,12 @@ impl Info {
 
     /// Says which caches are on, and how to turn them off.
     fn incoherence(&self, name: &str) -> Option<String> {
-        let caches = self.caches.join(" and ");
-        let set = |cache| format!("{cache} off");
+        let set = |cache| format!("performance.{cache} off");
         let remedy: Vec<_> = self.caches.iter().map(set).collect();
-        (!caches.is_empty()).then(|| {
+        (!remedy.is_empty()).then(|| {
             format!(
-                "with {caches} a node may read what another has written over already: gluster \
-                 volume set {name} {}",
+                "nodes do not see at once what others write, with {}: gluster volume set {name} {}",
+                self.caches.join(", "),
                 remedy.join(" ")
             )
         })
@@ -217,20 +233,24 @@ impl Info {
     }
 }
 
-/// The caches that no option of the volume turns off.
+/// The caches that the volume has, by its options or by default.
 fn caches(volume: Node) -> Vec<&'static str> {
-    let mut caches = CACHES.to_vec();
-    let options = volume
-        .descendants()
-        .filter(|node| node.has_tag_name("option"));
-    for option in options {
-        let off = child(option, "value")
-            .is_some_and(|value| matches!(value.trim(), "off" | "no" | "false" | "disable" | "0"));
-        if let (true, Some(name)) = (off, child(option, "name")) {
-            caches.retain(|cache| *cache != name.trim());
-        }
-    }
-    caches
+    let set = |cache: &str| {
+        let mut options = volume
+            .descendants()
+            .filter(|node| node.has_tag_name("option"));
+        let option = options.find(|option| {
+            child(*option, "name").and_then(|name| name.trim().strip_prefix("performance."))
+                == Some(cache)
+        })?;
+        let value = child(option, "value")?.trim();
+        Some(!matches!(value, "off" | "no" | "false" | "disable" | "0"))
+    };
+    CACHES
+        .iter()
+        .filter(|(cache, default)| set(cache).unwrap_or(*default))
+        .map(|(cache, _)| *cache)
+        .collect()
 }
 
 /// `host:path` of the bricks that are online. A host that is down is not in
@@ -335,19 +355,20 @@ mod tests {
         };
         assert_eq!(
             said(&option("write-behind", "off")).unwrap(),
-            "with performance.quick-read and performance.stat-prefetch a node may read what another \
-             has written over already: gluster volume set share performance.quick-read off \
-             performance.stat-prefetch off"
+            "nodes do not see at once what others write, with quick-read, stat-prefetch: gluster \
+             volume set share performance.quick-read off performance.stat-prefetch off"
         );
-        let one = option("quick-read", "off") + &option("stat-prefetch", "on");
+        let off: String = ["write-behind", "quick-read", "stat-prefetch"]
+            .iter()
+            .zip(["off", "disable", "no"])
+            .map(|(name, value)| option(name, value))
+            .collect();
+        assert_eq!(said(&off), None);
+        let one = option("nl-cache", "on") + &off;
         assert!(
             said(&one)
                 .unwrap()
-                .ends_with("set share performance.stat-prefetch off")
-        );
-        assert_eq!(
-            said(&(option("quick-read", "off") + &option("stat-prefetch", "disable"))),
-            None
+                .ends_with("set share performance.nl-cache off")
         );
     }
 

@@ -286,7 +286,10 @@ fn a_start_mounts_and_a_stop_unmounts() {
         let share = place.share.display();
         assert_eq!(
             asked.trim_end(),
-            format!("localhost:/vol {share} -o rw,acl,entry-timeout=1,attribute-timeout=0")
+            format!(
+                "localhost:/vol {share} -o rw,acl,entry-timeout=1,attribute-timeout=0,\
+                 direct-io-mode=enable,auto-invalidation=yes"
+            )
         );
         let mode = fs::metadata(&place.share).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o755);
