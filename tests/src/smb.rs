@@ -24,7 +24,20 @@ pub fn run_within(
     input: Vec<u8>,
     limit: Duration,
 ) -> Result<String> {
+    run_on(lab, address, "share", commands, input, limit)
+}
+
+/// [`run_within`] on a share of another name.
+pub fn run_on(
+    lab: &Lab,
+    address: IpAddr,
+    share: &str,
+    commands: &str,
+    input: Vec<u8>,
+    limit: Duration,
+) -> Result<String> {
     let address = address.to_string();
+    let share = format!("//storhaug/{share}");
     let argv = [
         "smbclient",
         "-N",
@@ -32,7 +45,7 @@ pub fn run_within(
         "SMB3",
         "-I",
         &address,
-        "//storhaug/share",
+        &share,
         "-c",
         commands,
     ];

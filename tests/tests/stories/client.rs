@@ -160,6 +160,42 @@ impl Session {
     }
 }
 
+/// Sixteen SMB sessions through all addresses that work on the same files.
+#[derive(Debug)]
+pub struct Sessions(Script);
+
+impl Sessions {
+    pub fn start(cluster: &Cluster) -> Result<Self> {
+        let addresses: Vec<String> = cluster.vips.iter().map(IpAddr::to_string).collect();
+        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        let text = concat!(include_str!("smb2.py"), include_str!("sessions.py"));
+        Script::start(cluster.lab.client(), "sessions", text, &addresses).map(Self)
+    }
+
+    /// What they did, and in `broken` every promise that was not kept.
+    pub fn finish(self) -> Result<serde_json::Value> {
+        Ok(serde_json::from_str(&self.0.finish()?)?)
+    }
+}
+
+/// Programs on a node that count in a file by turns, each under a lock.
+#[derive(Debug)]
+pub struct Counting(Script);
+
+impl Counting {
+    /// Each turn is flushed, or left to the file system.
+    pub fn start(cluster: &Cluster, node: &str, file: &str, flush: bool) -> Result<Self> {
+        let arguments = [file, if flush { "flush" } else { "leave" }];
+        let node = cluster.lab.node(node);
+        Script::start(node, "counting", include_str!("counting.py"), &arguments).map(Self)
+    }
+
+    /// How many turns they had.
+    pub fn finish(self) -> Result<u64> {
+        Ok(self.0.finish()?.trim().parse()?)
+    }
+}
+
 /// Every execve of every process on every node, with arguments and
 /// environment.
 #[derive(Debug)]

@@ -10,6 +10,7 @@
 mod agents;
 mod client;
 mod cluster;
+mod ctdb;
 mod daemons;
 mod files;
 mod labs;
@@ -17,6 +18,7 @@ mod moves;
 mod nodes;
 mod runner;
 mod setup;
+mod smb;
 
 use std::process::ExitCode;
 
@@ -42,7 +44,6 @@ const STORIES: &[Story] = &[
     Story::once("noded-killed", moves::noded_killed),
     Story::once("noded-restarted", moves::noded_restarted),
     Story::once("planned-move", moves::planned),
-    Story::everywhere("copied-address", moves::copied),
     Story::once("both-forms", setup::both_forms),
     Story::once("edit", setup::edit),
     Story::once("password", setup::password),
@@ -54,6 +55,13 @@ const STORIES: &[Story] = &[
     Story::once("daemon-gone", daemons::gone),
     Story::once("winbindd", daemons::winbindd),
     Story::once("unmounted", daemons::unmounted),
+    Story::everywhere("only-a-database", ctdb::only_a_database),
+    Story::once("power-cut", ctdb::power_cut),
+    Story::once("registry-shares", smb::registry_shares),
+    Story::everywhere("counting", smb::counting),
+    Story::once("late-volume", smb::late_volume),
+    Story::everywhere("smbtorture", smb::smbtorture),
+    Story::once("sixteen-sessions", smb::sessions),
     Story::everywhere("idle-clients", moves::idle_clients).changing(),
 ];
 
