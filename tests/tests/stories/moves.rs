@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
-use storhaug_lab::layout::{PREFIX6, free_addresses6};
+use storhaug_lab::layout::{PREFIX, PREFIX6, free_addresses6};
+use storhaug_lab::network::INTERFACE;
 
 use crate::client::{Fared, Listening, Moving, Waiting};
 use crate::cluster::Cluster;
@@ -51,6 +52,38 @@ pub fn planned(c: &Cluster) -> Result<()> {
     let median = gaps[gaps.len() / 2];
     ensure!(median <= 400.0, "median gap {median:.0} ms of {gaps:.0?}");
     c.settled()
+}
+
+/// Somebody adds an address to a second node by hand: Pacemaker finds it, calls it
+/// that node's failure and removes it there. Clients of the address notice nothing.
+pub fn copied(c: &Cluster) -> Result<()> {
+    let vip = c.vips[0];
+    let home = c.holder(vip)?;
+    let wrong = c.another(&home)?;
+    let _servers = serve(c, &[])?;
+    let moving = Moving::connect(c, vip, PORT, CLIENTS)?;
+    let add = format!("ip address add {vip}/{PREFIX} dev {INTERFACE}");
+    c.run(wrong, &add)?;
+    let found = format!("{wrong}: vip-{vip}_monitor_30000");
+    let show = format!("ip -oneline address show to {vip}");
+    c.until(60, "the copy is found and removed", || {
+        let failures = c.lab.view()?.failures;
+        let blamed = failures.iter().any(|failure| failure.starts_with(&found));
+        Ok(blamed && c.run(wrong, &show)?.is_empty())
+    })?;
+    let told = format!("{vip} is on {wrong} as well");
+    c.until(20, "noded knows that it is gone", || {
+        Ok(!c.exec(&home, "storhaug status")?.stdout().contains(&told))
+    })?;
+    ensure!(c.holder(vip)? == home, "{vip} left its node");
+    let clients = moving.finish()?;
+    // None of them had to connect again.
+    let calm = |client: &Fared| client.server == home && client.connecting == 0.0;
+    ensure!(clients.iter().all(calm), "{clients:?}");
+    let silence = clients[0].silence;
+    c.note(&format!("longest silence {:.0} ms", silence * 1000.0));
+    ensure!(silence < 2.0, "a client had no answer for {silence} s");
+    c.forgiven()
 }
 
 /// Two nodes die one after the other, the second when the first is back: all
