@@ -44,6 +44,7 @@ const STORIES: &[Story] = &[
     Story::once("noded-killed", moves::noded_killed),
     Story::once("noded-restarted", moves::noded_restarted),
     Story::once("planned-move", moves::planned),
+    Story::everywhere("copied-address", moves::copied),
     Story::once("both-forms", setup::both_forms),
     Story::once("edit", setup::edit),
     Story::once("password", setup::password),
