@@ -35,6 +35,7 @@ use crate::{
     },
 };
 
+mod client;
 mod connection;
 mod users;
 mod volume;
@@ -380,22 +381,29 @@ impl Agent for GlusterFs {
             Answer::Done => {}
             answer => return Err(self.silence(ctx, &mount, answer).into()),
         }
-        // A machine that only mounts may have no `gluster` to ask.
-        if ctx.depth < 10 || !ctx.path("/usr/sbin/gluster").exists() {
+        if ctx.depth < 10 {
             return Ok(State::Running);
         }
-        match self.as_volume().complaint(ctx) {
-            Ok(None) => Ok(State::Running),
-            Ok(Some(reason)) => Ok(State::Degraded(format!("volume {}: {reason}", self.volume))),
-            Err(error) => {
+        let mut complaints: Vec<_> = self.outdated(ctx).into_iter().collect();
+        // A machine that only mounts may have no `gluster` to ask.
+        if ctx.path("/usr/sbin/gluster").exists() {
+            match self.as_volume().complaint(ctx) {
+                Ok(complaint) => complaints.extend(complaint),
                 // Another node may ask at the same moment, and hold the lock.
-                ctx.log(
+                Err(error) => ctx.log(
                     Level::Info,
                     &format!("asking about the volume {}: {error:#}", self.volume),
-                );
-                Ok(State::Running)
+                ),
             }
         }
+        if complaints.is_empty() {
+            return Ok(State::Running);
+        }
+        let complaints = complaints.join("; ");
+        Ok(State::Degraded(format!(
+            "volume {}: {complaints}",
+            self.volume
+        )))
     }
 }
 
@@ -529,21 +537,45 @@ impl GlusterFs {
 
     /// The administrator's options, and [`COHERENT`] where they say nothing.
     fn mount_options(&self) -> String {
-        let given = self.options.as_deref().unwrap_or_default();
-        let given: Vec<_> = given
-            .split(',')
-            .filter(|option| !option.is_empty())
-            .collect();
-        let missing = COHERENT
-            .iter()
-            .filter(|(name, _)| {
-                !given
-                    .iter()
-                    .any(|option| option.split('=').next() == Some(name))
-            })
+        let coherent = self
+            .coherent()
             .map(|(name, value)| format!("{name}={value}"));
-        let given = given.iter().map(|option| (*option).to_owned());
-        given.chain(missing).collect::<Vec<_>>().join(",")
+        let given = self.given().map(str::to_owned);
+        given.chain(coherent).collect::<Vec<_>>().join(",")
+    }
+
+    fn given(&self) -> impl Iterator<Item = &str> {
+        let given = self.options.as_deref().unwrap_or_default().split(',');
+        given.filter(|option| !option.is_empty())
+    }
+
+    /// Those of [`COHERENT`] that the administrator says nothing of.
+    fn coherent(&self) -> impl Iterator<Item = (&str, &str)> {
+        let said = |name: &str| {
+            self.given()
+                .any(|option| option.split('=').next() == Some(name))
+        };
+        COHERENT.into_iter().filter(move |(name, _)| !said(name))
+    }
+
+    /// What a mount lacks that was made before this agent was installed.
+    fn outdated(&self, ctx: &Ctx) -> Option<String> {
+        let client = client::arguments(&ctx.path("/proc"), &self.directory)?;
+        let lacks = |(name, value): &(&str, &str)| {
+            let argument = format!("--{name}={value}");
+            !client.iter().any(|given| *given == *argument)
+        };
+        let lacking = self.coherent().filter(lacks);
+        let lacking: Vec<_> = lacking
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        (!lacking.is_empty()).then(|| {
+            format!(
+                "mounted without {}, with which nodes see at once what others write: drain this \
+                 node, restart Pacemaker on it, and undrain it",
+                lacking.join(",")
+            )
+        })
     }
 
     /// Cuts the mount from its server: every call into it ends with an error.

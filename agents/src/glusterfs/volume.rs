@@ -244,7 +244,8 @@ fn caches(volume: Node) -> Vec<&'static str> {
                 == Some(cache)
         })?;
         let value = child(option, "value")?.trim();
-        Some(!matches!(value, "off" | "no" | "false" | "disable" | "0"))
+        let mut off = ["off", "no", "false", "disable", "0"].iter();
+        Some(!off.any(|off| value.eq_ignore_ascii_case(off)))
     };
     CACHES
         .iter()
@@ -360,7 +361,7 @@ mod tests {
         );
         let off: String = ["write-behind", "quick-read", "stat-prefetch"]
             .iter()
-            .zip(["off", "disable", "no"])
+            .zip(["off", "Disable", "NO"])
             .map(|(name, value)| option(name, value))
             .collect();
         assert_eq!(said(&off), None);

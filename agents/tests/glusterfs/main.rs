@@ -308,6 +308,54 @@ fn a_start_mounts_and_a_stop_unmounts() {
 }
 
 #[test]
+fn a_mount_of_an_earlier_version_is_degraded() {
+    alone(|place| {
+        // Without `gluster` there is nothing to ask of the volume.
+        tmpfs("/usr/sbin");
+        let _server = place.serve();
+        let program = place.share.with_file_name("glusterfs");
+        fs::copy(Path::new("/bin/sh").canonicalize().unwrap(), &program).unwrap();
+        let client = |options: &[&str]| {
+            let mut command = Command::new(&program);
+            command.args(["-c", "read x; exit"]).args(options);
+            command.arg(&place.share).stdin(Stdio::piped());
+            Process::start(&mut command, "glusterfs")
+        };
+        let monitor = |options| {
+            let more = [
+                ("OCF_RESKEY_CRM_meta_interval", "60000"),
+                ("OCF_CHECK_LEVEL", "10"),
+                ("OCF_RESKEY_options", options),
+            ];
+            place.call("monitor", PATIENCE, &more)
+        };
+        assert_eq!(monitor("").code, 0, "no client is seen");
+        let now = [
+            "--attribute-timeout=0",
+            "--entry-timeout=0",
+            "--direct-io-mode=enable",
+            "--auto-invalidation=yes",
+        ];
+        let good = client(&now);
+        let seen = monitor("");
+        assert_eq!(seen.code, 0, "{seen:?}");
+        drop(good);
+
+        let _old = client(&now[1..]);
+        let seen = monitor("");
+        assert_eq!(seen.code, 190, "{seen:?}");
+        assert!(
+            seen.reason
+                .starts_with("volume vol: mounted without attribute-timeout=0, with"),
+            "{seen:?}"
+        );
+        let seen = monitor("attribute-timeout=1");
+        assert_eq!(seen.code, 0, "as the administrator wants it: {seen:?}");
+        assert_eq!(place.monitor().code, 0);
+    });
+}
+
+#[test]
 fn a_foreign_mount_is_reported_and_left_alone() {
     alone(|place| {
         tmpfs(&place.share);
