@@ -392,7 +392,7 @@ impl<'a> Apply<'a> {
                 (None, Some(gone)) => format!("waiting until {gone} has stopped"),
                 (None, None) => match &due {
                     Some(step) => {
-                        format!("waiting for the {} of {}", step.action, step.primitive())
+                        format!("waiting for {} to {}", step.primitive(), step.action)
                     }
                     None => "waiting".to_owned(),
                 },

@@ -46,13 +46,31 @@ pub fn run(machine: Machine<'_>, whose: Whose, progress: &mut Progress) -> anyho
         places.insert((failure.resource.as_str(), failure.node.as_str()));
     }
     for (resource, node) in &places {
-        let cmd =
-            Cmd::new("crm_resource").args(["--cleanup", "--resource", resource, "--node", node]);
-        let output = machine.runner.run(&cmd, Deadline::after(PATIENCE))?;
-        output.checked()?;
+        forget(machine, resource, node)?;
     }
     Ok(match places.is_empty() {
         true => Outcome::NothingToDo,
         false => Outcome::Done,
     })
+}
+
+/// Forgets the failures of storhaug's resources on one node.
+///
+/// # Errors
+/// The cluster does not do it.
+pub fn on_node(machine: Machine<'_>, node: &str) -> anyhow::Result<()> {
+    let ours = plan::our_primitives(&pacemaker::query(machine.runner)?);
+    let state = pacemaker::state(machine.runner)?;
+    let here = state.failures.iter().filter(|failure| failure.node == node);
+    let failed: BTreeSet<&String> = here.map(|failure| &failure.resource).collect();
+    for resource in failed.into_iter().filter(|failed| ours.contains(failed)) {
+        forget(machine, resource, node)?;
+    }
+    Ok(())
+}
+
+fn forget(machine: Machine<'_>, resource: &str, node: &str) -> anyhow::Result<()> {
+    let cmd = Cmd::new("crm_resource").args(["--cleanup", "--resource", resource, "--node", node]);
+    let output = machine.runner.run(&cmd, Deadline::after(PATIENCE))?;
+    output.checked().map(drop)
 }

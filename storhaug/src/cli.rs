@@ -13,11 +13,12 @@ use storhaug_agents::exec::{Cmd, Host, Output, Runner};
 
 use crate::apply::{Adopt, Outcome};
 use crate::cleanup::{self, Whose};
-use crate::config::edit::NewVip;
+use crate::config::edit::{NewNode, NewVip};
 use crate::config::{self, ConfigErrors, Loaded, Places};
 use crate::drain::{self, Manner};
 use crate::loss;
 use crate::machine::{Machine, facts};
+use crate::members::{self, Addition};
 use crate::pacemaker;
 use crate::plan::{self, Plan};
 use crate::preflight;
@@ -75,6 +76,36 @@ enum Verb {
         /// How to write it.
         #[arg(short, long, value_enum, default_value_t = StatusFormat::Text)]
         output: StatusFormat,
+    },
+    /// Make a node a member, and write it down. No service of another node is
+    /// restarted.
+    Add {
+        /// The name that `uname -n` prints there.
+        node: String,
+        /// Its address or host name, if its name is not enough to reach it.
+        #[arg(long)]
+        address: Option<String>,
+        /// A virtual address to be added with it, alone or with the length of
+        /// its network's prefix; may be repeated.
+        #[arg(long = "vip", value_name = "ADDRESS")]
+        vips: Vec<String>,
+        /// An option of the device that switches it off; may be repeated.
+        #[arg(long, value_name = "KEY=VALUE", value_parser = option)]
+        fence: Vec<(String, String)>,
+        /// It has no storage: no service and no address runs on it.
+        #[arg(long)]
+        only_votes: bool,
+    },
+    /// Take a node out of the cluster and of the configuration: its addresses
+    /// leave, its services stop, and the others forget it. Bricks that it has
+    /// stay where they are.
+    #[command(visible_alias = "delete")]
+    Remove {
+        /// Its name.
+        node: String,
+        /// Even if it costs redundancy, or the last node that serves.
+        #[arg(long)]
+        force: bool,
     },
     /// Have a node serve nothing, for maintenance: its addresses leave one by
     /// one, then its services stop.
@@ -252,6 +283,39 @@ fn run(cli: &Cli, colour: bool) -> anyhow::Result<Exit> {
                 Verdict::Down => Exit::Down,
             })
         }
+        Verb::Add {
+            node,
+            address,
+            vips,
+            fence,
+            only_votes,
+        } => {
+            preflight::root()?;
+            let vips = vips.iter().map(|address| NewVip {
+                address: address.clone(),
+                name: None,
+                nic: None,
+                prefer: None,
+            });
+            let addition = Addition {
+                node: NewNode {
+                    name: node.clone(),
+                    address: address.clone(),
+                    storage: !only_votes,
+                    fencing: fence.clone(),
+                },
+                vips: vips.collect(),
+            };
+            let (host, places) = (preflight::host_name()?, places(cli, machine));
+            let outcome = members::add(machine, &host, &addition, &places, &mut progress)?;
+            ended(outcome)
+        }
+        Verb::Remove { node, force } => {
+            preflight::root()?;
+            let (host, places) = (preflight::host_name()?, places(cli, machine));
+            let outcome = members::remove(machine, &host, node, *force, &places, &mut progress)?;
+            ended(outcome)
+        }
         Verb::Drain { node, wait, force } => {
             preflight::root()?;
             let (wait, force) = (*wait, *force);
@@ -343,6 +407,14 @@ fn ended(outcome: Outcome) -> anyhow::Result<Exit> {
         Outcome::NothingToDo => "nothing to do\n",
     })?;
     Ok(Exit::Ok)
+}
+
+/// An option of a fence agent, as it is written on the command line.
+fn option(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE".into()),
+    }
 }
 
 fn plan(machine: Machine<'_>, loaded: &Loaded, output: PlanFormat) -> anyhow::Result<Exit> {

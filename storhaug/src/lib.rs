@@ -17,6 +17,7 @@ pub mod drain;
 pub mod history;
 pub mod loss;
 pub mod machine;
+pub mod members;
 pub mod pacemaker;
 pub mod pcs;
 pub mod placement;

@@ -4,6 +4,7 @@
 //! A call takes about a second, so there are as few as can be, and their
 //! number does not depend on what the cluster serves.
 
+use std::path::Path;
 use std::time::Duration;
 
 use storhaug_agents::exec::Cmd;
@@ -70,6 +71,43 @@ pub fn retune(wanted: Totem) -> Cmd {
     Cmd::new("pcs")
         .args(["cluster", "config", "update", "totem"])
         .args(options)
+}
+
+/// Makes a node a member of the cluster, starts it, and lets it start at boot.
+pub fn node_add(node: &Node) -> Cmd {
+    Cmd::new("pcs")
+        .args(["cluster", "node", "add"])
+        .args(members(std::slice::from_ref(node)))
+        .args(["--start", "--enable"])
+}
+
+/// Stops the cluster on a node and takes it out. One that cannot be reached is
+/// only forgotten by the others.
+pub fn node_remove(name: &str, reached: bool) -> Cmd {
+    let cmd = Cmd::new("pcs").args(["cluster", "node", "remove", name]);
+    if reached {
+        cmd
+    } else {
+        cmd.arg("--skip-offline")
+    }
+}
+
+/// Whether the pcsd of a node was made known to this machine before.
+pub fn knows(root: &Path, name: &str) -> bool {
+    let file = root.join("var/lib/pcsd/known-hosts");
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let hosts: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    hosts["known_hosts"].get(name).is_some()
+}
+
+/// Starts the cluster on one node.
+pub fn node_start(name: &str) -> Cmd {
+    Cmd::new("pcs").args(["cluster", "start", name])
+}
+
+/// Lets one node start the cluster at boot.
+pub fn node_enable(name: &str) -> Cmd {
+    Cmd::new("pcs").args(["cluster", "enable", name])
 }
 
 /// Starts the cluster on every node.

@@ -370,15 +370,15 @@ fn same_cluster(
     let mut added = asked.difference(&there);
     if let Some(node) = added.find(|node| !joining.contains(**node)) {
         bail!(
-            "{node} is in the configuration and not in the cluster `{}`; add it with \
-             `pcs host auth {node} -u hacluster` and `pcs cluster node add {node} --start --enable`",
+            "{node} is in the configuration and not in the cluster `{}`; run `storhaug add \
+             {node}`, which makes it a member",
             cluster.name
         );
     }
     if let Some(node) = there.difference(&asked).next() {
         bail!(
-            "{node} is in the cluster `{}` and not in the configuration; take it out with \
-             `pcs cluster node remove {node}`, or write it down",
+            "{node} is in the cluster `{}` and not in the configuration; run `storhaug remove \
+             {node}` to take it out, or `storhaug add {node}` to keep it",
             cluster.name
         );
     }

@@ -162,8 +162,9 @@ pub(super) const PASSWORD_FILE: Key = Key {
     kind: Kind::Text,
     default: "`\"/etc/storhaug/hacluster.password\"`",
     meaning: "File whose first line is the password of the user hacluster, readable by its owner \
-              alone. Read by `setup` when it makes the cluster. The slides' form may carry the password itself as \
-              `HA_PASSWORD`, if nobody but its owner can read the file.",
+              alone. Read when nodes are made known to each other, by `setup` and `add`. The slides' \
+              form may carry the password itself as `HA_PASSWORD`, if nobody but its owner can \
+              read the file.",
     slides: &["HA_PASSWORD_FILE"],
 };
 pub(super) const FAILOVER: Key = Key {

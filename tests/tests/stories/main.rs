@@ -16,6 +16,7 @@ mod files;
 mod labs;
 mod moves;
 mod nodes;
+mod nodes_change;
 mod runner;
 mod setup;
 mod smb;
@@ -40,6 +41,8 @@ const STORIES: &[Story] = &[
     Story::once("cut-off", nodes::cut_off),
     Story::once("returning-node", nodes::returning),
     Story::once("reboot", nodes::reboot),
+    Story::once("drained-in-turn", nodes_change::drained_in_turn),
+    Story::once("removed-and-added", nodes_change::removed_and_added).changing(),
     Story::once("two-crashes", moves::two_crashes),
     Story::once("noded-killed", moves::noded_killed),
     Story::once("noded-restarted", moves::noded_restarted),
