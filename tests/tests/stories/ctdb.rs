@@ -1,15 +1,63 @@
-//! CTDB as a database only: it outlives a power cut, and has no addresses of its
-//! own.
+//! CTDB as a database only: its nodes come and go,
+//! and it has no addresses of its own.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use storhaug_lab::wait;
 
+use crate::client::Session;
 use crate::cluster::Cluster;
 
 /// A recovery, on a busy machine.
 const RECOVERY: Duration = Duration::from_secs(30);
+
+/// A node leaves CTDB's list of nodes, keeps its number, and comes back at the
+/// same address, and one that never runs is added and removed, while a client
+/// writes: no daemon of the other nodes restarts, and no write fails.
+pub fn nodes_come_and_go(c: &Cluster) -> Result<()> {
+    let gone = c.last().to_owned();
+    let stay = &c.nodes[..c.nodes.len() - 1];
+    let (vip, _) = vip_where(c, |node| Ok(node != gone))?;
+    let list = c.run(c.first(), "crm_resource -r ctdb --get-parameter nodes")?;
+    let list = list.trim();
+    let (others, last) = list.rsplit_once(' ').context("a list of one node")?;
+    let daemons = || -> Result<Vec<String>> {
+        let each = stay.iter().flat_map(|node| {
+            let daemons = ["ctdbd", "smbd"];
+            daemons.map(|daemon| c.main_pid(node, daemon))
+        });
+        each.collect()
+    };
+    // A client holds on to its address: the one that leaves gives up its own.
+    let session = Session::start(c, vip)?;
+    let before = daemons()?;
+
+    set(c, &format!("{others} #{last}"), Some(&gone))?;
+    loaded(c, stay, &format!("{others} -"))?;
+    let nodes = c.run(&stay[0], "cat /etc/ctdb/nodes")?;
+    ensure!(nodes.ends_with(&format!("\n#{last}\n")), "{nodes}");
+    set(c, list, None)?;
+    loaded(c, &c.nodes, list)?;
+    let never = c.free_address()?;
+    set(c, &format!("{list} {never}"), None)?;
+    loaded(c, &c.nodes, &format!("{list} {never}"))?;
+    set(c, &format!("{list} #{never}"), None)?;
+    loaded(c, &c.nodes, &format!("{list} -"))?;
+
+    ensure!(daemons()? == before, "a daemon was restarted");
+    let writes = session.finish()?;
+    ensure!(writes > 10, "only {writes} writes over the session");
+    c.note(&format!("{writes} writes over one session, none failed"));
+    for node in &c.nodes {
+        let refused = c.exec(node, "journalctl -q -b -t ctdbd --grep unknown.node")?;
+        ensure!(refused.stdout().is_empty(), "{node}: {}", refused.stdout());
+    }
+    // The number that was given away stays: `setup` has nothing to do.
+    c.run(c.first(), "storhaug plan")?;
+    c.settled()
+}
 
 /// All nodes lose their power at the same moment: a share and an account are
 /// still known when they are back, and nobody has to do anything.
@@ -104,6 +152,74 @@ fn recovered(c: &Cluster, node: &str) -> Result<()> {
 fn fetched(c: &Cluster, node: &str, database: &str, key: &str) -> Result<String> {
     let value = c.run(node, &format!("ctdb pfetch {database} {key}"))?;
     Ok(value.trim().to_owned())
+}
+
+/// An address on a node of which something is true, and the node. Where none
+/// is, the addresses may be on their way home.
+fn vip_where(c: &Cluster, is: impl Fn(&str) -> Result<bool>) -> Result<(IpAddr, String)> {
+    wait::until(
+        "an address is on such a node",
+        Duration::from_secs(60),
+        || {
+            for vip in &c.vips {
+                let holder = c.holder(*vip)?;
+                if is(&holder)? {
+                    return Ok(Some((*vip, holder)));
+                }
+            }
+            Ok(None)
+        },
+    )
+}
+
+/// Sets the list of nodes, and in the same change keeps CTDB from running on a
+/// node, or from none.
+fn set(c: &Cluster, list: &str, ban: Option<&str>) -> Result<()> {
+    const BAN: &str = "<rsc_location id=\"story-ban\" ";
+    // A probe that found the resource after a clean-up counts as a failure, of
+    // which Pacemaker does not know whether the parameters may be reloaded.
+    let found = "//lrm_rsc_op[@id='ctdb_last_failure_0' and @rc-code='0']";
+    c.lab
+        .node(c.first())
+        .run(["cibadmin", "--delete-all", "--force", "--xpath", found])?;
+    let text = c.run(c.first(), "cibadmin --query --scope=configuration")?;
+    let id = "id=\"ctdb-instance_attributes-nodes\"";
+    ensure!(text.contains(id), "the list of nodes is not in the CIB");
+    let lines = text.lines().filter(|line| !line.contains(BAN)).map(|line| {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        if line.contains(id) {
+            format!("{indent}<nvpair {id} name=\"nodes\" value=\"{list}\"/>\n")
+        } else if let (Some(node), "</constraints>") = (ban, line.trim()) {
+            let ban = format!("{BAN}rsc=\"ctdb-clone\" node=\"{node}\" score=\"-INFINITY\"/>");
+            format!("{ban}\n{line}\n")
+        } else {
+            format!("{line}\n")
+        }
+    });
+    let replace = [
+        "cibadmin",
+        "--replace",
+        "--scope=configuration",
+        "--xml-pipe",
+    ];
+    let replace = c.lab.node(c.first()).command(replace)?;
+    replace.input(lines.collect::<String>()).run()?;
+    Ok(())
+}
+
+/// Waits until CTDB on these nodes, and on no others, has loaded a list.
+fn loaded(c: &Cluster, nodes: &[String], list: &str) -> Result<()> {
+    c.until(60, &format!("CTDB has loaded the list `{list}`"), || {
+        let view = c.lab.view()?;
+        Ok(c.nodes.iter().all(|node| {
+            let has = view.attribute(node, "storhaug-ctdb-nodes");
+            if nodes.contains(node) {
+                has == Some(list)
+            } else {
+                has.is_none()
+            }
+        }))
+    })
 }
 
 /// Puts a share into the registry, and an account into the list of accounts.

@@ -62,10 +62,11 @@ const STORIES: &[Story] = &[
     Story::everywhere("only-a-database", ctdb::only_a_database),
     Story::once("power-cut", ctdb::power_cut),
     Story::once("registry-shares", smb::registry_shares),
-    Story::everywhere("counting", smb::counting),
+    Story::once("counting", smb::counting),
     Story::once("late-volume", smb::late_volume),
-    Story::everywhere("smbtorture", smb::smbtorture),
+    Story::once("smbtorture", smb::smbtorture),
     Story::once("sixteen-sessions", smb::sessions),
+    Story::once("nodes-come-and-go", ctdb::nodes_come_and_go),
     Story::everywhere("idle-clients", moves::idle_clients).changing(),
 ];
 
