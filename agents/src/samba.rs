@@ -178,7 +178,8 @@ impl Agent for Samba {
         actions: &[
             Op::once("start", 60),
             Op::once("stop", 60),
-            Op::monitor(0, 10, 30),
+            // Often, because clients wait; it costs one process and one connection.
+            Op::monitor(0, 2, 30),
             Op::monitor(10, 60, 60),
         ],
     };
