@@ -304,7 +304,9 @@ impl Ganesha {
         };
         recovery.create(by).with_context(storage)?;
         let records = recovery.read(ctx, by).with_context(storage)?;
-        recovery.prepare(&records, node, by).with_context(storage)?;
+        recovery
+            .prepare(&records, node, &ganeshad::clients(ctx), by)
+            .with_context(storage)?;
         let exports = self.state_directory.join("exports.conf");
         recovery.create_exports(by).with_context(storage)?;
         let configuration = Configuration {

@@ -40,10 +40,9 @@ use std::{fs, io::ErrorKind, net::IpAddr, path::PathBuf, time::Duration};
 use anyhow::{Context, ensure};
 
 use crate::{
-    daemon::{self, Daemon},
     ganeshad::{self, Event},
     ocf::{Agent, Ctx, Failure, Kind, Level, Metadata, Op, Param, Params, Reload, State},
-    recovery::{Clients, Recovery, Takeover},
+    recovery::{Recovery, Takeover},
 };
 
 /// The address.
@@ -73,9 +72,6 @@ pub const STATE_DIRECTORY: Param = Param {
 /// How long an address waits at most. The shared storage may take a moment when
 /// one of its servers has died; noded sees to it that it is no more.
 const LIMIT: Duration = Duration::from_secs(8);
-
-/// How long storhaug-noded may take. It answers in a millisecond.
-const NODED: Duration = Duration::from_secs(1);
 
 /// The agent.
 #[derive(Debug)]
@@ -171,7 +167,7 @@ impl GaneshaTrigger {
         let node = node.trim().parse()?;
         let recovery = Recovery::new(ctx, &self.state_directory);
         let records = recovery.read(ctx, by).context("reading the records")?;
-        let takeover = records.takeover(self.ip, node, &self.clients(ctx));
+        let takeover = records.takeover(self.ip, node, &ganeshad::clients(ctx));
         recovery.hand_over(&records, self.ip, node, &takeover.reclaim, by)?;
         if takeover.reclaim.is_empty() {
             return Ok(takeover);
@@ -182,19 +178,6 @@ impl GaneshaTrigger {
         }
         ensure!(ganeshad::in_grace(ctx, by)?, "there is no grace period");
         Ok(takeover)
-    }
-
-    /// Who is where; without storhaug-noded everybody could be anywhere.
-    fn clients(&self, ctx: &Ctx) -> Clients {
-        let noded = Daemon::new(ctx.path(daemon::SOCKET));
-        let clients = noded.clients(ganeshad::PORT, ctx.deadline.earlier(NODED));
-        clients.unwrap_or_else(|error| {
-            ctx.log(
-                Level::Warning,
-                &format!("clients that are elsewhere are waited for: {error:#}"),
-            );
-            Clients::new()
-        })
     }
 }
 

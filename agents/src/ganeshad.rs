@@ -6,12 +6,19 @@
 //! both): `grace` takes one string, `EVENT:ARGUMENT`, answers that it was done
 //! whatever came of it, and waits for the recovery directory to be read.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, ensure};
 use serde::Deserialize;
 
-use crate::{deadline::Deadline, exec::Cmd, ocf::Ctx, tcp::Connection};
+use crate::{
+    daemon::{self, Daemon},
+    deadline::Deadline,
+    exec::Cmd,
+    ocf::{Ctx, Level},
+    recovery::Clients,
+    tcp::Connection,
+};
 
 /// Where the agents of Ganesha keep what is of this start only.
 pub const RUNTIME: &str = "/run/storhaug/ganesha";
@@ -26,6 +33,22 @@ pub const GRACE: u32 = 20;
 /// How long a client's state is kept that is not heard of, in seconds; no
 /// longer than [`GRACE`].
 pub const LEASE: u32 = 15;
+
+/// How long storhaug-noded may take. It answers in a millisecond.
+const NODED: Duration = Duration::from_secs(1);
+
+/// Who is where; without storhaug-noded everybody could be anywhere.
+pub fn clients(ctx: &Ctx) -> Clients {
+    let noded = Daemon::new(ctx.path(daemon::SOCKET));
+    let clients = noded.clients(PORT, ctx.deadline.earlier(NODED));
+    clients.unwrap_or_else(|error| {
+        ctx.log(
+            Level::Warning,
+            &format!("clients that are elsewhere are waited for: {error:#}"),
+        );
+        Clients::new()
+    })
+}
 
 /// Says which node of the cluster runs the daemon; written at every start.
 pub fn node_file(ctx: &Ctx) -> PathBuf {

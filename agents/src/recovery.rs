@@ -214,6 +214,17 @@ impl Records {
         takeover.reclaim.extend(taken_along);
         takeover
     }
+
+    /// Who may reclaim when the daemon on node `me` comes back while nobody else
+    /// has taken its addresses: beside those whose records it left, whoever has
+    /// come by such an address, whose record it may have removed since.
+    fn returning(&self, me: u32, clients: &Clients) -> BTreeSet<Record> {
+        let mine = self.holders.iter().filter(|(_, node)| **node == me);
+        let known = Self::of(&self.earlier, me);
+        mine.flat_map(|(vip, _)| self.takeover(*vip, me, clients).reclaim)
+            .filter(|record| !known.contains(record))
+            .collect()
+    }
 }
 
 /// The directory on shared storage.
@@ -312,13 +323,20 @@ impl Recovery {
 
     /// Prepares the records for a start of the daemon on node `me`: puts them
     /// beside the addresses that this node took last, because the daemon forgets
-    /// them at the end of its grace period, whoever has come by then. Where
-    /// others have taken all addresses since, its records are out of date, and
-    /// removed.
+    /// them at the end of its grace period, whoever has come by then; and puts
+    /// those beside such addresses back, because the address may be up here again
+    /// before anybody says that it is taken. Where others have taken all addresses
+    /// since, its records are out of date, and removed.
     ///
     /// # Errors
     /// Something could not be written, or not by `deadline`.
-    pub fn prepare(&self, records: &Records, me: u32, deadline: Deadline) -> anyhow::Result<()> {
+    pub fn prepare(
+        &self,
+        records: &Records,
+        me: u32,
+        clients: &Clients,
+        deadline: Deadline,
+    ) -> anyhow::Result<()> {
         let live = Records::of(&records.live, me);
         let earlier = Records::of(&records.earlier, me);
         let mine = records.holders.iter().filter(|(_, node)| **node == me);
@@ -329,6 +347,11 @@ impl Recovery {
             for record in live.union(&earlier) {
                 steps.extend(self.making(&own, record)?);
             }
+        }
+        let own = self.root.join(RECORDS).join(format!("node{me}"));
+        for record in records.returning(me, clients) {
+            steps.push(make(&own)?);
+            steps.extend(self.making(&own, &record)?);
         }
         if mine.is_empty() && !records.holders.is_empty() {
             for (directory, set) in [(RECORDS, &live), (EARLIER, &earlier)] {
@@ -553,6 +576,24 @@ mod tests {
         let known = clients(&[(101, &["10.0.0.8"]), (102, &["10.0.0.8"])]);
         let takeover = records.takeover(vip(101), 1, &known);
         assert!(takeover.release.is_empty());
+    }
+
+    /// Its Ganesha removed the record of a client that it was told to forget, when
+    /// the client had come back already.
+    #[test]
+    fn who_has_come_by_an_address_may_reclaim_when_its_daemon_comes_back() {
+        let records = found(&[
+            &format!("v4recov/node1/{B}"),
+            &format!("10.0.0.101/v4recov/{A}"),
+            &format!("10.0.0.101/v4recov/{B}"),
+            &format!("10.0.0.102/v4recov/{C}"),
+            "10.0.0.101/holder>1",
+            "10.0.0.102/holder>2",
+        ]);
+        assert_eq!(records.returning(1, &Clients::new()), set(&[A]));
+        let elsewhere = clients(&[(102, &["10.0.0.8"])]);
+        assert_eq!(records.returning(1, &elsewhere), set(&[]));
+        assert_eq!(records.returning(3, &Clients::new()), set(&[]));
     }
 
     #[test]
