@@ -75,7 +75,7 @@ fn ssh() -> Vec<String> {
         "-o",
         "BatchMode=yes",
         "-o",
-        "ConnectTimeout=5",
+        "ConnectTimeout=30",
     ]
     .into_iter()
     .chain([
