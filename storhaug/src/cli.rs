@@ -15,6 +15,7 @@ use crate::apply::{Adopt, Outcome};
 use crate::cleanup::{self, Whose};
 use crate::config::edit::{NewNode, NewVip};
 use crate::config::{self, ConfigErrors, Loaded, Places};
+use crate::desired;
 use crate::drain::{self, Manner};
 use crate::loss;
 use crate::machine::{Machine, facts};
@@ -434,7 +435,11 @@ fn plan(machine: Machine<'_>, loaded: &Loaded, output: PlanFormat) -> anyhow::Re
         }
         _ => None,
     };
-    let outlook = Outlook { foretold, doubts };
+    let outlook = Outlook {
+        foretold,
+        doubts,
+        limits: desired::limits(&loaded.cluster),
+    };
     tell(&match output {
         PlanFormat::Text => show::plan_text(&plan, &outlook),
         PlanFormat::Json => format!("{:#}\n", show::plan_json(&plan, &outlook)),

@@ -24,6 +24,8 @@ pub struct Cluster {
     pub storage: Storage,
     /// The SMB service; `None` when it is not asked for.
     pub smb: Option<Smb>,
+    /// The NFS service; `None` when it is not asked for.
+    pub nfs: Option<Nfs>,
     /// How a lost node is switched off.
     pub fencing: Fencing,
     /// How soon a silent node counts as lost.
@@ -120,6 +122,16 @@ pub struct Smb {
     pub netbios: bool,
 }
 
+/// The NFS service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nfs {
+    /// Name of the volume for what the servers know of their clients; none of
+    /// those that Samba shares from.
+    pub state_volume: String,
+    /// NFS-Ganesha's configuration file, absolute.
+    pub config: PathBuf,
+}
+
 /// How a lost node is switched off before its work is taken over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fencing {
@@ -202,11 +214,13 @@ impl Cluster {
     /// The volumes that services need.
     pub fn volumes(&self) -> BTreeSet<&str> {
         let smb = self.smb.iter().flat_map(|smb| &smb.volumes);
-        smb.map(String::as_str).collect()
+        let nfs = self.nfs.iter().map(|nfs| &nfs.state_volume);
+        smb.chain(nfs).map(String::as_str).collect()
     }
 
     /// The services the cluster offers.
     pub fn services(&self) -> BTreeSet<Service> {
-        self.smb.iter().map(|_| Service::Smb).collect()
+        let smb = self.smb.iter().map(|_| Service::Smb);
+        smb.chain(self.nfs.iter().map(|_| Service::Nfs)).collect()
     }
 }

@@ -19,8 +19,11 @@ use crate::progress::Progress;
 /// The programs that `setup` runs.
 const TOOLS: [&str; 5] = ["pcs", "cibadmin", "crm_diff", "crm_mon", "crm_verify"];
 
-/// The agents that the cluster needs, as they are installed on every node.
+/// The agents that every cluster needs, as they are installed on every node.
 const AGENTS: [&str; 5] = ["ctdb", "glusterfs", "noded", "samba", "vip"];
+
+/// Those that NFS needs as well.
+const NFS_AGENTS: [&str; 2] = ["ganesha", "ganesha_trigger"];
 
 /// How long GlusterFS may take to tell about a volume.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -49,7 +52,8 @@ pub fn check(cluster: &Cluster, root: &Path, host: &str) -> anyhow::Result<()> {
             ));
         }
     }
-    for agent in AGENTS {
+    let nfs = cluster.nfs.iter().flat_map(|_| NFS_AGENTS);
+    for agent in AGENTS.into_iter().chain(nfs) {
         let path = root.join("usr/lib/ocf/resource.d/storhaug").join(agent);
         if !path.exists() {
             wrong.push(format!(

@@ -28,6 +28,8 @@ pub struct Outlook {
     pub foretold: Option<Vec<Foretold>>,
     /// What is uncertain on this machine.
     pub doubts: Vec<String>,
+    /// What those have to know who use the cluster.
+    pub limits: Vec<&'static str>,
 }
 
 /// A plan for people.
@@ -61,8 +63,9 @@ fn write_plan(f: &mut String, plan: &Plan, outlook: &Outlook) -> std::fmt::Resul
         seconds(then.token(nodes)),
         seconds(then.consensus(nodes)),
     )?;
-    for doubt in &outlook.doubts {
-        writeln!(f, "! {doubt}")?;
+    let limits = outlook.limits.iter().copied();
+    for remark in outlook.doubts.iter().map(String::as_str).chain(limits) {
+        writeln!(f, "! {remark}")?;
     }
     let width = plan
         .changes
@@ -167,6 +170,7 @@ pub fn plan_json(plan: &Plan, outlook: &Outlook) -> Json {
         "changes": changes,
         "foretold": foretold,
         "doubts": outlook.doubts,
+        "limits": outlook.limits,
         "empty": plan.is_empty(),
     })
 }

@@ -158,10 +158,13 @@ fn each_mistake_is_told_with_its_line_and_what_to_write() {
         (vip("name = \"ctdb-clone\""), 8, "a resource of storhaug itself", "write another"),
         (vip("name = \"share\""), 8, "`share` is that of a volume", "write another"),
         (vip("nic = \"a/b\""), 8, "`a/b` is not the name of an interface", "ip link"),
-        (vip("services = [\"nfs\"]"), 8, "`nfs` is not served by this version", "[\"smb\"]"),
+        (vip("services = [\"nfs\"]"), 8, "`nfs` is not configured", "add the table [nfs]"),
+        (vip("services = [\"ftp\"]"), 8, "unknown service `ftp`", "`smb` or `nfs`"),
         (vip("services = []"), 8, "without a service", "leave it out"),
         (vip("[[vip]]\naddress = \"10.0.0.101\""), 9, "10.0.0.101 is there twice", "once"),
-        (vip("[nfs]"), 8, "[nfs] asks for NFS", "remove the table"),
+        (vip("[nfs]\nstate_volume = \"share\""), 9, "one that Samba shares", "another volume"),
+        (vip("[nfs]\nstate_volume = \"a b\""), 9, "`a b` is not the name of a volume", "letters, digits"),
+        (vip("[nfs]\nconfig = \"ganesha.conf\""), 9, "`ganesha.conf`", "absolute path"),
         (vip("[[node]]\nname = \"server9\""), 9, "`server9` is not in", "write `server1`"),
         (with(TOML, "10.0.0.101/24", "10.0.0.301/24"), 6, "`10.0.0.301/24` is not an address", "10.0.0.101/24"),
         (with(TOML, "10.0.0.101/24", "10.0.0.101/33"), 6, "`33` in `10.0.0.101/33`", "from 1 to 32"),
@@ -202,7 +205,6 @@ fn each_mistake_is_told_in_the_slides_form_too() {
         (more("HA_VIP_NODES=\"server1 server2\""), 9, "2 nodes for 1 addresses", "at most one"),
         (more("HA_VIP_NODES=\"server4\""), 9, "`server4` is not in HA_CLUSTER_NODES", "write `server1`"),
         (more("STORAGE_NODES=\"server1,server4\""), 9, "`server4` is not in HA_CLUSTER_NODES", "server1"),
-        (more("HA_SERVICES=\"nfs smb\""), 9, "asks for nfs", "HA_SERVICES=\"smb\""),
         (more("HA_SERVICES=\"ftp\""), 9, "unknown service `ftp`", "smb"),
         (more("DETERMINISTIC_FAILOVER=maybe"), 9, "`maybe`", "true or false"),
         (more("HA_PASSWORD='sesame'"), 9, "others than its owner", "chmod 600"),
@@ -561,6 +563,7 @@ proptest! {
         homes in any::<bool>(),
         deterministic in any::<bool>(),
         smb in any::<bool>(),
+        nfs in any::<bool>(),
         storage in 1..6_usize,
     ) {
         let names: Vec<String> = names.into_iter().collect();
@@ -575,7 +578,12 @@ proptest! {
             names.join(","),
             storage.join(","),
             vips.join(" "),
-            if smb { "smb" } else { "" },
+            match (smb, nfs) {
+                (true, true) => "smb nfs",
+                (true, false) => "smb",
+                (false, true) => "nfs",
+                (false, false) => "",
+            },
         );
         let mut toml = format!(
             "[cluster]\nname = \"c\"\nnodes = [\"{}\"]\nplacement = \"{}\"\n\
@@ -585,6 +593,10 @@ proptest! {
         );
         if smb {
             toml += "[smb]\n";
+        }
+        if nfs {
+            toml += "[nfs]\nstate_volume = \"grace\"\n";
+            slides += "HA_NFS_VOL=grace\n";
         }
         for name in &names {
             let storage = storage.contains(name);

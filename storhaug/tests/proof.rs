@@ -5,9 +5,10 @@ mod simulator;
 use std::collections::{BTreeMap, BTreeSet};
 
 use simulator::{Action, Simulation, cluster};
-use storhaug::cluster::{Cluster, Fencing, Placement, Storage};
+use storhaug::cluster::{Cluster, Fencing, Nfs, Placement, Service, Storage};
 use storhaug::pacemaker;
 use storhaug::plan::{Live, Plan};
+use storhaug::xml::Element;
 use storhaug_agents::exec::Host;
 
 fn spread(loads: &[usize]) -> usize {
@@ -100,6 +101,96 @@ fn balance_holds_after_any_single_and_double_failure() {
     }
 }
 
+/// [`cluster`], with NFS through every address as well.
+fn with_nfs(nodes: usize, vips: usize) -> Cluster {
+    let mut cluster = cluster(nodes, vips);
+    cluster.nfs = Some(Nfs {
+        state_volume: "state".into(),
+        config: "/etc/ganesha/ganesha.conf".into(),
+    });
+    for vip in &mut cluster.vips {
+        vip.services.insert(Service::Nfs);
+    }
+    cluster
+}
+
+/// A lost address, one that goes home, one that is moved.
+#[test]
+fn locks_are_taken_over_before_the_address_comes() {
+    let mut simulation = Simulation::started(&with_nfs(3, 6));
+    let settled = simulation.holders();
+    let mut done = simulation.crash("node2");
+    done.extend(simulation.settle());
+    done.extend(simulation.rejoin("node2"));
+    done.extend(simulation.settle());
+    assert_eq!(simulation.holders(), settled);
+    let came = done
+        .iter()
+        .enumerate()
+        .filter(|(_, action)| action.resource.starts_with("vip-") && action.task == "start");
+    let came: Vec<_> = came.collect();
+    assert_eq!(came.len(), 4, "{came:#?}");
+    for (index, vip) in came {
+        let trigger = Action {
+            task: "start".into(),
+            resource: format!("trigger-{}", vip.resource),
+            node: vip.node.clone(),
+        };
+        let since = done[..index]
+            .iter()
+            .rposition(|action| action.resource == vip.resource && action.task == "stop");
+        let before = &done[since.unwrap_or(0)..index];
+        assert!(before.contains(&trigger), "{vip:?} came first: {done:#?}");
+    }
+}
+
+#[test]
+fn an_address_needs_no_trigger() {
+    const NODES: [&str; 3] = ["node1", "node2", "node3"];
+    let mut simulation = Simulation::started(&with_nfs(3, 3));
+    let settled = simulation.holders();
+    // As if it had failed everywhere too often.
+    let mut cib = simulation.cib().clone();
+    let constraints = cib.entry("configuration").entry("constraints");
+    for (vip, node) in settled.keys().flat_map(|vip| NODES.map(|node| (vip, node))) {
+        let ban = Element::new("rsc_location")
+            .with("id", format!("ban-{vip}-{node}"))
+            .with("rsc", format!("trigger-{vip}"))
+            .with("node", node)
+            .with("score", "-INFINITY");
+        constraints.children.push(ban);
+    }
+    simulation.replace(cib);
+    assert_eq!(simulation.holders(), settled);
+    for vip in settled.keys() {
+        let trigger = format!("trigger-{vip}");
+        assert_eq!(simulation.state().running(&trigger), [""; 0]);
+    }
+    simulation.crash("node2");
+    simulation.settle();
+    assert_eq!(simulation.holders().len(), 3);
+}
+
+#[test]
+fn a_failing_ganesha_loses_its_addresses_and_leaves_smb_alone() {
+    let mut simulation = Simulation::started(&with_nfs(3, 3));
+    let failed = "ganesha_monitor_2000@node2=1";
+    let done = simulation.transition(&["--op-inject", failed]);
+    let acted: BTreeSet<_> = touched(&done).into_iter().map(|(name, _)| name).collect();
+    let services = [
+        "ctdb",
+        "smbd",
+        "winbindd",
+        "share",
+        "noded",
+        "ganesha_state",
+    ];
+    for service in services {
+        assert!(!acted.contains(service), "{service}: {done:#?}");
+    }
+    assert!(acted.contains("ganesha"), "{done:#?}");
+}
+
 #[test]
 fn a_rejoining_node_gets_addresses_only_when_its_services_work() {
     let mut simulation = Simulation::started(&cluster(3, 3));
@@ -162,7 +253,7 @@ fn an_smbd_that_does_not_work_loses_its_addresses_and_nothing_else_moves() {
     let mut simulation = Simulation::started(&cluster(3, 3));
     simulation.mute("node1");
     simulation.publish();
-    let moving = simulation.transition(&["--op-inject", "smbd_monitor_10000@node1=1"]);
+    let moving = simulation.transition(&["--op-inject", "smbd_monitor_2000@node1=1"]);
     let touched = touched(&moving);
     for (resource, node) in &touched {
         let expected = resource.starts_with("vip-") || (*resource == "smbd" && *node == "node1");
@@ -180,7 +271,7 @@ fn an_smbd_that_does_not_work_loses_its_addresses_and_nothing_else_moves() {
 #[test]
 fn a_failing_ctdb_restarts_what_needs_it_on_its_node_alone() {
     let mut simulation = Simulation::started(&cluster(3, 3));
-    let done = simulation.transition(&["--op-inject", "ctdb_monitor_10000@node1=1"]);
+    let done = simulation.transition(&["--op-inject", "ctdb_monitor_1000@node1=1"]);
     let touched = touched(&done);
     assert!(touched.contains(&("ctdb", "node1")) && touched.contains(&("smbd", "node1")));
     for (resource, node) in &touched {
@@ -198,7 +289,7 @@ fn a_failing_ctdb_restarts_what_needs_it_on_its_node_alone() {
 #[test]
 fn a_failing_winbindd_leaves_everything_else_alone() {
     let mut simulation = Simulation::started(&cluster(3, 3));
-    let done = simulation.transition(&["--op-inject", "winbindd_monitor_10000@node1=1"]);
+    let done = simulation.transition(&["--op-inject", "winbindd_monitor_2000@node1=1"]);
     let touched = touched(&done);
     assert_eq!(
         touched,
@@ -299,6 +390,24 @@ fn every_configuration_is_valid() {
             change(|c| {
                 c.smb = None;
                 c.vips.iter_mut().for_each(|vip| vip.services.clear());
+            }),
+        ),
+        ("NFS as well", with_nfs(3, 3)),
+        (
+            "NFS through one address of two",
+            change(|c| {
+                *c = with_nfs(3, 2);
+                c.vips[0].services.remove(&Service::Nfs);
+            }),
+        ),
+        (
+            "no SMB but NFS",
+            change(|c| {
+                *c = with_nfs(2, 2);
+                c.smb = None;
+                for vip in &mut c.vips {
+                    vip.services.remove(&Service::Smb);
+                }
             }),
         ),
         (

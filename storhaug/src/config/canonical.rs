@@ -85,6 +85,11 @@ pub fn canonical(cluster: &Cluster) -> String {
         out.flag("winbind", smb.winbind);
         out.flag("netbios", smb.netbios);
     }
+    if let Some(nfs) = &cluster.nfs {
+        out.header("[nfs]");
+        out.text("state_volume", &nfs.state_volume);
+        out.text("config", &nfs.config.to_string_lossy());
+    }
     out.header("[fencing]");
     match &cluster.fencing {
         Fencing::Refused => out.text("agent", Fencing::REFUSED),

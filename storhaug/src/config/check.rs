@@ -9,12 +9,16 @@ use super::ConfigError;
 use super::draft::{At, Draft, Form, Options, Place, Section};
 use super::keys::{self, Key, Kind, Table};
 use super::names;
-use crate::cluster::{Cluster, Failover, Fencing, Node, Placement, Service, Smb, Storage, Vip};
+use crate::cluster::{
+    Cluster, Failover, Fencing, Nfs, Node, Placement, Service, Smb, Storage, Vip,
+};
 
 const PASSWORD_FILE: &str = "/etc/storhaug/hacluster.password";
 const MOUNT_DIR: &str = "/run/storhaug";
 const SERVER: &str = "localhost";
 const VOLUME: &str = "share";
+const STATE_VOLUME: &str = "state";
+const GANESHA_CONF: &str = "/etc/ganesha/ganesha.conf";
 
 /// The cluster `draft` describes. Where `errors` grew, it is not fit for use.
 pub(super) fn check(draft: &Draft, errors: &mut Vec<ConfigError>) -> Cluster {
@@ -25,9 +29,9 @@ pub(super) fn check(draft: &Draft, errors: &mut Vec<ConfigError>) -> Cluster {
     };
     let nodes = check.nodes();
     let smb = check.smb();
-    check.nfs();
+    let nfs = check.nfs(smb.as_ref());
     let storage = check.storage();
-    let vips = check.vips(&nodes, smb.as_ref());
+    let vips = check.vips(&nodes, smb.as_ref(), nfs.as_ref());
     Cluster {
         name: check.name(),
         fencing: check.fencing(&nodes),
@@ -44,6 +48,7 @@ pub(super) fn check(draft: &Draft, errors: &mut Vec<ConfigError>) -> Cluster {
         vips,
         storage,
         smb,
+        nfs,
     }
 }
 
@@ -383,23 +388,40 @@ impl<'a> Check<'a> {
         })
     }
 
-    fn nfs(&mut self) {
-        if let Some(section) = self.section(Table::Nfs) {
-            let (problem, remedy) = match self.draft.form {
-                Form::Toml => (
-                    "[nfs] asks for NFS, which this version does not serve yet",
-                    "remove the table [nfs]",
-                ),
-                Form::Slides => (
-                    "HA_SERVICES asks for nfs, which this version does not serve yet",
-                    "write HA_SERVICES=\"smb\"",
-                ),
-            };
-            self.wrong(&section.place, problem, remedy);
+    fn nfs(&mut self, smb: Option<&Smb>) -> Option<Nfs> {
+        let section = self.section(Table::Nfs)?;
+        let state_volume = match section.text(&keys::NFS_STATE_VOLUME) {
+            None => STATE_VOLUME,
+            Some(At { value, place }) => {
+                if !names::is_resource(value) {
+                    self.wrong(
+                        &place,
+                        format!("`{value}` is not the name of a volume"),
+                        "write a name of letters, digits, `.`, `_` and `-`, the first a letter \
+                         or `_`",
+                    );
+                }
+                value
+            }
+        };
+        if smb.is_some_and(|smb| smb.volumes.iter().any(|volume| volume == state_volume)) {
+            self.wrong(
+                section.place_of(&keys::NFS_STATE_VOLUME),
+                format!("the volume `{state_volume}` of NFS's state is one that Samba shares"),
+                "write another volume, that no client can reach",
+            );
         }
+        Some(Nfs {
+            state_volume: state_volume.to_string(),
+            config: self.path(&keys::NFS_CONFIG, GANESHA_CONF),
+        })
     }
 
-    fn vips(&mut self, nodes: &[Node], smb: Option<&Smb>) -> Vec<Vip> {
+    fn vips(&mut self, nodes: &[Node], smb: Option<&Smb>, nfs: Option<&Nfs>) -> Vec<Vip> {
+        let smb_configured = smb.iter().map(|_| Service::Smb);
+        let configured = smb_configured
+            .chain(nfs.iter().map(|_| Service::Nfs))
+            .collect();
         let mut taken = names::Taken::by(smb);
         let mut addresses = BTreeSet::new();
         let mut vips = Vec::new();
@@ -444,7 +466,7 @@ impl<'a> Check<'a> {
             let name = self.vip_name(section, address, &mut taken);
             let nic = self.nic(section, address);
             let prefer = self.prefer(section, nodes);
-            let services = self.vip_services(section, smb);
+            let services = self.vip_services(section, &configured);
             vips.push(Vip {
                 name,
                 address,
@@ -583,10 +605,13 @@ impl<'a> Check<'a> {
         prefer
     }
 
-    fn vip_services(&mut self, section: &Section, smb: Option<&Smb>) -> BTreeSet<Service> {
-        let configured: BTreeSet<Service> = smb.iter().map(|_| Service::Smb).collect();
+    fn vip_services(
+        &mut self,
+        section: &Section,
+        configured: &BTreeSet<Service>,
+    ) -> BTreeSet<Service> {
         let Some(listed) = section.list(&keys::VIP_SERVICES) else {
-            return configured;
+            return configured.clone();
         };
         if listed.is_empty() {
             self.wrong(
@@ -597,27 +622,21 @@ impl<'a> Check<'a> {
         }
         let mut services = BTreeSet::new();
         for At { value, place } in listed {
-            match value.as_str() {
-                "smb" if smb.is_none() => {
-                    self.wrong(
-                        place,
-                        "the service `smb` is not configured",
-                        "add the table [smb]",
-                    );
-                }
-                "smb" => {
-                    services.insert(Service::Smb);
-                }
-                "nfs" => self.wrong(
-                    place,
-                    "the service `nfs` is not served by this version yet",
-                    "write services = [\"smb\"]",
-                ),
-                _ => self.wrong(
+            let mut known = [Service::Smb, Service::Nfs].into_iter();
+            match known.find(|service| service.as_str() == value) {
+                None => self.wrong(
                     place,
                     format!("unknown service `{value}`"),
-                    "write services = [\"smb\"]",
+                    "write `smb` or `nfs`",
                 ),
+                Some(service) if !configured.contains(&service) => self.wrong(
+                    place,
+                    format!("the service `{value}` is not configured"),
+                    format!("add the table [{value}]"),
+                ),
+                Some(service) => {
+                    services.insert(service);
+                }
             }
         }
         services

@@ -59,7 +59,9 @@ impl Table {
             Table::Storage => "Where the shared files come from.",
             Table::Vip => "One for each virtual address; at least one is needed.",
             Table::Smb => "The SMB service. Without this table Samba is left alone.",
-            Table::Nfs => "The NFS service. Known, but refused by this version, which serves SMB.",
+            Table::Nfs => {
+                "The NFS service: 4.1 and 4.2, by NFS-Ganesha. Without this table it is left alone."
+            }
             Table::Fencing => {
                 "How a lost node is switched off before its work is taken over. Needed."
             }
@@ -316,7 +318,7 @@ pub(super) const NFS_STATE_VOLUME: Key = Key {
     name: "state_volume",
     kind: Kind::Text,
     default: "`\"state\"`",
-    meaning: "The volume with the state that servers take over from each other.",
+    meaning: "The volume for what servers take over from each other. Nothing else is to be on it.",
     slides: &["HA_NFS_VOL"],
 };
 pub(super) const NFS_CONFIG: Key = Key {
@@ -324,7 +326,8 @@ pub(super) const NFS_CONFIG: Key = Key {
     name: "config",
     kind: Kind::Text,
     default: "`\"/etc/ganesha/ganesha.conf\"`",
-    meaning: "NFS-Ganesha's configuration file.",
+    meaning: "NFS-Ganesha's configuration file, the same on every node: exports, and what is \
+              not storhaug's to decide.",
     slides: &["HA_NFS_CONF"],
 };
 pub(super) const FENCING_AGENT: Key = Key {
@@ -392,7 +395,7 @@ const SLIDES_ALONE: &[(&str, &str)] = &[
     ),
     (
         "HA_SERVICES",
-        "`smb`, the default, is the table `[smb]`; empty for none; `nfs` is refused by this version",
+        "`smb`, the default, is the table `[smb]`, and `nfs` is `[nfs]`; empty for none",
     ),
     (
         "HA_SMB_TYPE",
@@ -400,9 +403,18 @@ const SLIDES_ALONE: &[(&str, &str)] = &[
     ),
     ("HA_SMB_VOL", "no effect, as `HA_SMB_TYPE`"),
     ("HA_SMB_MNT_DIR", "no effect, as `HA_SMB_TYPE`"),
-    ("HA_NFS_TYPE", "no effect without the service `nfs`"),
-    ("HA_NFS_MNT_DIR", "no effect without the service `nfs`"),
-    ("HA_NFS_EXPDIR", "no effect without the service `nfs`"),
+    (
+        "HA_NFS_TYPE",
+        "no effect: the state is on storage of the kind that `[storage]` says",
+    ),
+    (
+        "HA_NFS_MNT_DIR",
+        "no effect: the state volume is mounted as every other",
+    ),
+    (
+        "HA_NFS_EXPDIR",
+        "no effect: exports are in Ganesha's own configuration",
+    ),
 ];
 
 /// The key `name` of `table`.

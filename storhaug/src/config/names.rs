@@ -98,8 +98,9 @@ const OURS: [&str; 8] = [
     "winbindd",
 ];
 
-/// What the ids of our constraints, devices and property sets begin with.
-const OUR_PREFIXES: [&str; 2] = ["storhaug", "fence-"];
+/// What the ids of our constraints, devices, triggers and property sets begin
+/// with.
+const OUR_PREFIXES: [&str; 3] = ["storhaug", "fence-", "trigger-"];
 
 /// Whether `setup` uses `name` for something of its own.
 pub(super) fn is_ours(name: &str) -> bool {

@@ -353,7 +353,7 @@ impl Translator<'_> {
                 other => self.errors.push(
                     service
                         .place
-                        .error(format!("unknown service `{other}`"), "write smb"),
+                        .error(format!("unknown service `{other}`"), "write smb or nfs"),
                 ),
             }
         }

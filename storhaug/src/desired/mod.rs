@@ -2,6 +2,7 @@
 //! else: a list of elements with ids of our own, each with its place.
 
 mod fencing;
+mod nfs;
 mod properties;
 mod resource;
 mod services;
@@ -13,6 +14,7 @@ use crate::cluster::Cluster;
 use crate::xml::Element;
 
 pub use fencing::{Device, devices};
+pub use nfs::limits;
 pub use properties::{CONFIGURATION, PROPERTIES, is_utilization};
 pub use vips::home;
 
@@ -70,6 +72,7 @@ pub fn items(cluster: &Cluster, facts: &Facts) -> Vec<Item> {
     let mut items = properties::items(cluster, facts);
     items.extend(fencing::items(cluster));
     items.extend(services::items(cluster, facts));
+    items.extend(nfs::items(cluster));
     items.extend(vips::items(cluster, facts));
     items
 }
@@ -78,6 +81,7 @@ pub fn items(cluster: &Cluster, facts: &Facts) -> Vec<Item> {
 pub fn wanted(cluster: &Cluster) -> Vec<Wanted> {
     let mut wanted = fencing::wanted(cluster);
     wanted.extend(services::wanted(cluster));
+    wanted.extend(nfs::wanted(cluster));
     wanted.extend(cluster.vips.iter().map(|vip| Wanted {
         resource: vip.name.clone(),
         kind: Kind::Address,

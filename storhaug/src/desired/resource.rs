@@ -64,6 +64,13 @@ pub fn meta_id(resource: &str) -> String {
     format!("{resource}-meta_attributes")
 }
 
+/// Gives a resource further meta attributes.
+pub fn add_meta(resource: &mut Element, further: &[(&str, String)]) {
+    let id = meta_id(resource.id());
+    let set = resource.entry("meta_attributes");
+    set.children.extend(pairs("", &id, further).children);
+}
+
 /// A set of name-value pairs called `element`.
 pub fn pairs<N: AsRef<str>>(element: &str, id: &str, pairs: &[(N, String)]) -> Element {
     Element::new(element)

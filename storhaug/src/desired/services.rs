@@ -50,33 +50,10 @@ pub(super) fn items(cluster: &Cluster, facts: &Facts) -> Vec<Item> {
 fn smb_items(cluster: &Cluster, smb: &Smb, facts: &Facts) -> Vec<Item> {
     let mut clones = Vec::new();
     let mut constraints = Vec::new();
-    if let Storage::GlusterFs {
-        server, options, ..
-    } = &cluster.storage
-    {
-        for volume in &smb.volumes {
-            let directory = cluster.storage.directory(volume);
-            let mut parameters = vec![
-                (&glusterfs::VOLUME, volume.clone()),
-                (&glusterfs::DIRECTORY, directory.display().to_string()),
-                (&glusterfs::SERVER, server.clone()),
-            ];
-            parameters.extend(
-                options
-                    .iter()
-                    .map(|options| (&glusterfs::OPTIONS, options.clone())),
-            );
-            let id = mount_id(volume);
-            let mount = Ours {
-                id: &id,
-                agent: &GlusterFs::METADATA,
-                parameters,
-            };
-            let purpose = format!(
-                "mounts the Gluster volume {volume} on {}",
-                directory.display()
-            );
-            clones.push(resource(clone_of(mount.primitive()), purpose));
+    for volume in &smb.volumes {
+        let id = mount_id(volume);
+        if let Some(mount) = mount(cluster, &id, volume) {
+            clones.push(mount);
             constraints.extend(needs("smbd", &id));
         }
     }
@@ -104,17 +81,45 @@ fn smb_items(cluster: &Cluster, smb: &Smb, facts: &Facts) -> Vec<Item> {
         clones.push(samba_clone("nmbd", "NetBIOS names"));
         constraints.extend(needs("nmbd", "ctdb"));
     }
-    for node in cluster.nodes.iter().filter(|node| !node.storage) {
-        constraints.extend(clones.iter().map(|clone| {
-            banned(
-                clone.element.id(),
-                &node.name,
-                format!("{} only votes", node.name),
-            )
-        }));
-    }
-    clones.extend(constraints);
-    clones
+    placed(cluster, clones, constraints)
+}
+
+/// The mount of `volume` on every node, unless something else mounts it.
+pub(super) fn mount(cluster: &Cluster, id: &str, volume: &str) -> Option<Item> {
+    let Storage::GlusterFs {
+        server, options, ..
+    } = &cluster.storage
+    else {
+        return None;
+    };
+    let directory = cluster.storage.directory(volume).display().to_string();
+    let purpose = format!("mounts the Gluster volume {volume} on {directory}");
+    let mut parameters = vec![
+        (&glusterfs::VOLUME, volume.to_owned()),
+        (&glusterfs::DIRECTORY, directory),
+        (&glusterfs::SERVER, server.clone()),
+    ];
+    let options = options.iter().cloned();
+    parameters.extend(options.map(|options| (&glusterfs::OPTIONS, options)));
+    let mount = Ours {
+        id,
+        agent: &GlusterFs::METADATA,
+        parameters,
+    };
+    Some(resource(clone_of(mount.primitive()), purpose))
+}
+
+/// The clones with their constraints, and kept from the nodes that only vote.
+pub(super) fn placed(cluster: &Cluster, clones: Vec<Item>, constraints: Vec<Item>) -> Vec<Item> {
+    let voters = cluster.nodes.iter().filter(|node| !node.storage);
+    let bans = voters.flat_map(|node| {
+        clones.iter().map(|clone| {
+            let purpose = format!("{} only votes", node.name);
+            banned(clone.element.id(), &node.name, purpose)
+        })
+    });
+    let bans: Vec<Item> = bans.collect();
+    clones.into_iter().chain(constraints).chain(bans).collect()
 }
 
 fn samba_clone(daemon: &'static str, purpose: &str) -> Item {
@@ -128,7 +133,7 @@ fn samba_clone(daemon: &'static str, purpose: &str) -> Item {
 }
 
 /// On every node, `service` runs only with `needed`, and starts after it.
-fn needs(service: &str, needed: &str) -> [Item; 2] {
+pub(super) fn needs(service: &str, needed: &str) -> [Item; 2] {
     let with = Element::new("rsc_colocation")
         .with("id", format!("{PREFIX}{service}-with-{needed}"))
         .with("rsc", format!("{service}-clone"))

@@ -3,8 +3,9 @@
 use storhaug_agents::ocf::Agent;
 use storhaug_agents::vip;
 
+use super::nfs::{self, GANESHA};
 use super::properties::ADDRESSES;
-use super::resource::{Ours, pairs};
+use super::resource::{Ours, add_meta, pairs};
 use super::services::{NODED, SMBD};
 use super::{Facts, Item, PREFIX, banned, constraint, resource};
 use crate::cluster::{Cluster, Placement, Service, Vip};
@@ -34,12 +35,22 @@ pub(super) fn items(cluster: &Cluster, facts: &Facts) -> Vec<Item> {
             NODED,
             "so that its clients are known elsewhere",
         ));
-        if vip.services.contains(&Service::Smb) {
+        for service in &vip.services {
+            let clone = match service {
+                Service::Smb => SMBD,
+                Service::Nfs => GANESHA,
+            };
             constraints.push(leaves_before(
                 vip,
-                SMBD,
+                clone,
                 "so that nobody meets a closed port",
             ));
+        }
+        if let Some(served) = &cluster.nfs
+            && vip.services.contains(&Service::Nfs)
+        {
+            resources.push(nfs::trigger(cluster, served, vip));
+            constraints.extend(nfs::beside(vip));
         }
     }
     resources.extend(constraints);
@@ -59,24 +70,17 @@ fn primitive(cluster: &Cluster, vip: &Vip) -> Element {
         parameters,
     };
     let mut primitive = ours.primitive();
-    if let Some(meta) = primitive
-        .children
-        .iter_mut()
-        .find(|set| set.name == "meta_attributes")
-    {
-        let id = meta.id().to_owned();
-        // Addresses go home as soon as they can: staying where a failure has
-        // put them would leave the load uneven for good. Pacemaker places
-        // those that are at home first, for their score there, and then the
-        // others on what is emptiest; a priority would spoil that.
-        // Where a copy of an address is found, it is removed there, and the
-        // address itself left alone.
-        let own = [
-            ("resource-stickiness", "0".to_owned()),
-            ("multiple-active", "stop_unexpected".to_owned()),
-        ];
-        meta.children.extend(pairs("", &id, &own).children);
-    }
+    // Addresses go home as soon as they can: staying where a failure has put
+    // them would leave the load uneven for good. Pacemaker places those that are
+    // at home first, for their score there, and then the others on what is
+    // emptiest; a priority would spoil that.
+    // Where a copy of an address is found, it is removed there, and the address
+    // itself left alone.
+    let own = [
+        ("resource-stickiness", "0".to_owned()),
+        ("multiple-active", "stop_unexpected".to_owned()),
+    ];
+    add_meta(&mut primitive, &own);
     let operations = primitive.entry("operations");
     operations.children.push(elsewhere(&vip.name));
     if cluster.placement == Placement::Balanced {
@@ -114,7 +118,7 @@ fn only_where(vip: &Vip, service: Service) -> Item {
     let name = &vip.name;
     let attribute = match service {
         Service::Smb => storhaug_agents::samba::READY.name(),
-        Service::Nfs => "storhaug-nfs",
+        Service::Nfs => storhaug_agents::ganesha::READY.name(),
     };
     let id = format!("{PREFIX}{name}-where-{service}");
     let undefined = Element::new("expression")

@@ -59,6 +59,7 @@ pub fn cluster(nodes: usize, vips: usize) -> Cluster {
             winbind: true,
             netbios: false,
         }),
+        nfs: None,
         fencing: Fencing::Device {
             agent: "fence_ipmilan".into(),
             options: BTreeMap::from([("password_file".into(), "/etc/storhaug/ipmi".into())]),
@@ -325,20 +326,23 @@ impl Simulation {
     /// Whether an attribute changed.
     pub fn publish(&mut self) -> bool {
         let state = self.state();
-        let serving = state.running("smbd");
+        let (smb, nfs) = (state.running("smbd"), state.running("ganesha"));
         let mute = &self.mute;
         let mut changed = false;
         for node in &mut self.cib.entry("status").children {
             let name = node.get("uname").unwrap_or_default().to_owned();
-            let works = serving.contains(&name.as_str()) && !mute.contains(&name);
+            let smb = smb.contains(&name.as_str()) && !mute.contains(&name);
+            let nfs = nfs.contains(&name.as_str());
             let id = node.id().to_owned();
             let had = node.find("transient_attributes").cloned();
             node.children
                 .retain(|child| child.name != "transient_attributes");
-            let ready = works.then_some(("storhaug-smb", "1"));
+            let smb = smb.then_some(("storhaug-smb", "1"));
+            let nfs = nfs.then_some(("storhaug-nfs", "1"));
             let aside = self.aside.contains(&name).then_some(("standby", "on"));
-            let pairs: Vec<Element> = ready
+            let pairs: Vec<Element> = smb
                 .into_iter()
+                .chain(nfs)
                 .chain(aside)
                 .map(|(name, value)| {
                     Element::new("nvpair")
