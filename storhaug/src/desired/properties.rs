@@ -33,6 +33,9 @@ pub(super) fn items(cluster: &Cluster, facts: &Facts) -> Vec<Item> {
         ("stonith-enabled", fencing.to_string()),
         // A start that fails counts like any other failure.
         ("start-failure-is-fatal", "false".to_owned()),
+        // On a busy node Pacemaker else takes one action at a time in the whole
+        // cluster, and an address waits for the start of another node's CTDB.
+        ("load-threshold", "0%".to_owned()),
     ];
     if balanced {
         properties.push(("placement-strategy", "balanced".to_owned()));
