@@ -72,7 +72,8 @@ pub fn add(
     let apply = change.apply(&loaded.cluster, builds_on)?;
     let staged = edited.stage(&sources)?;
     let mut changed = false;
-    if !change.member || change.known != loaded.cluster {
+    // One that serves already is left alone.
+    if !change.member || change.known.node(name) != Some(node) {
         if !change.member {
             let state = pacemaker::state(machine.runner)?;
             quorum::after_joining(&change.members, name, &state)?;
@@ -158,6 +159,10 @@ pub fn remove(
         if let Err(error) = apply.pcs(&pcs::node_remove(name, found.online))
             && is_member(machine, name)?
         {
+            progress.begin(&format!("giving {name} its services back"));
+            if let Err(error) = change.step(&change.known).push(progress, Rehearsed::Yes) {
+                progress.warn(&format!("{error:#}"));
+            }
             return Err(error);
         }
         changed = true;
@@ -309,7 +314,10 @@ impl<'a> Change<'a> {
         let step = self.step(&voting);
         progress.begin(&format!("stopping the services on {}", node.name));
         let (_, leaving) = step.push(progress, Rehearsed::No)?;
-        step.settle(&leaving, progress)?;
+        // What fails elsewhere is no reason to stop half-way.
+        if let Err(error) = step.settle(&leaving, progress) {
+            progress.warn(&format!("{error:#}"));
+        }
         let stay = desired::wanted(&voting);
         let services = desired::wanted(&self.known).into_iter();
         let services: Vec<String> = services

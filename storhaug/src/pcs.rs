@@ -88,7 +88,10 @@ pub fn node_remove(name: &str, reached: bool) -> Cmd {
     if reached {
         cmd
     } else {
-        cmd.arg("--skip-offline")
+        // Quorum without it is asked of the node itself, and that nobody answers
+        // is an error, unless forced (pcs/lib/commands/cluster.py, `remove_nodes`).
+        // Whether the others keep quorum is looked at before.
+        cmd.args(["--skip-offline", "--force"])
     }
 }
 

@@ -257,6 +257,24 @@ fn a_node_that_joins_finds_everything_prepared() {
 }
 
 /// After a cleanup Pacemaker would restart CTDB for a new list of nodes.
+/// The address was forgotten the first time.
+#[test]
+fn a_node_that_serves_gets_a_further_address_and_goes_on() {
+    let town = Town::new();
+    town.add("n3", 3, &[]).unwrap();
+    let mut cluster = town.fake.cluster.borrow_mut();
+    cluster.as_mut().unwrap().done.clear();
+    drop(cluster);
+    assert_eq!(
+        town.add("n3", 3, &["10.0.0.105/24"]).unwrap(),
+        Outcome::Done
+    );
+    assert!(town.holders().contains_key("vip-10.0.0.105"));
+    let touched = town.touched("nobody");
+    let of_services = touched.iter().filter(|action| !action.contains(" vip-"));
+    assert_eq!(of_services.collect::<Vec<_>>(), [""; 0]);
+}
+
 #[test]
 fn what_a_cleanup_has_left_restarts_nothing() {
     let town = Town::new();
@@ -413,7 +431,8 @@ fn what_would_be_lost_is_said() {
     // The lost one can go.
     assert_eq!(town.remove("n10").unwrap(), Outcome::Done);
     assert_eq!(
-        town.fake.said("pcs cluster node remove n10 --skip-offline"),
+        town.fake
+            .said("pcs cluster node remove n10 --skip-offline --force"),
         1
     );
     assert_eq!(town.remove("n1").unwrap(), Outcome::Done);
