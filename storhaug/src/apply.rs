@@ -14,7 +14,7 @@ use crate::cluster::{Cluster, Fencing};
 use crate::config::edit::Staged;
 use crate::config::{self, Loaded};
 use crate::corosync::Corosync;
-use crate::desired::{self, Facts, Kind, Wanted};
+use crate::desired::{self, Facts, Kind, Nodes, Wanted};
 use crate::drain;
 use crate::history;
 use crate::machine::{self, Machine};
@@ -285,8 +285,11 @@ impl<'a> Apply<'a> {
         let foretold = pacemaker::foretell(runner, &after)?;
         let wanted = desired::wanted(self.cluster);
         let service = |step: &Foretold| {
-            let mut all = wanted.iter();
-            all.any(|w| w.kind == Kind::Service && w.resource == step.primitive())
+            let all = wanted.iter();
+            // One that runs on a single node goes where an address goes.
+            let everywhere = |w: &&Wanted| matches!(w.nodes, Nodes::Each(_));
+            all.filter(everywhere)
+                .any(|w| w.kind == Kind::Service && w.resource == step.primitive())
         };
         let elsewhere = |step: &Foretold| match self.stops {
             Stops::On(node) => step.place() != Some(node),

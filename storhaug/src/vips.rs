@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 use anyhow::{Context, bail};
 use storhaug_agents::deadline::{Deadline, until};
-use storhaug_agents::samba;
 
 use crate::apply::{
     Apply, EVERY, MOVING, NOT_THE_SAME, Outcome, Rehearsed, Slots, Stops, outcome, running, write,
 };
-use crate::cluster::{Cluster, Service, Vip};
+use crate::cluster::{Cluster, Vip};
 use crate::config::Places;
 use crate::config::edit::{Edit, NewVip};
+use crate::desired;
 use crate::machine::{Machine, applied};
 use crate::pacemaker;
 use crate::preflight;
@@ -89,8 +89,11 @@ fn arrive(
             return Ok(Some(true));
         }
         let serves = state.nodes.get(home).is_some_and(|node| {
-            let ready = node.attributes.get(samba::READY.name());
-            let ready = !vip.services.contains(&Service::Smb) || ready.is_some_and(|is| is == "1");
+            let mut services = vip.services.iter();
+            let ready = services.all(|service| {
+                let ready = node.attributes.get(desired::ready(*service));
+                ready.is_some_and(|is| is == "1")
+            });
             ready && node.online && !node.standby && !node.maintenance
         });
         Ok((!serves).then_some(false))

@@ -606,6 +606,23 @@ fn an_address_has_moved_when_that_is_said() {
 }
 
 #[test]
+fn an_address_of_nfs_takes_its_trigger_along() {
+    let town = Town::new();
+    let text = std::fs::read_to_string(&town.file).unwrap();
+    std::fs::write(&town.file, text + "\n[nfs]\n").unwrap();
+    let loaded = config::load(&Places::File(town.file.clone())).unwrap();
+    town.fake.setup(&loaded).unwrap();
+    let home = town.holder("vip-10.0.0.100");
+    let mut others = ["node1", "node2", "node3"].into_iter();
+    let other = others.find(|node| *node != home).unwrap();
+    town.moved("vip-10.0.0.100", other);
+    assert_eq!(town.holder("vip-10.0.0.100"), other);
+    let cluster = town.fake.cluster.borrow();
+    let state = cluster.as_ref().unwrap().state();
+    assert_eq!(state.running("trigger-vip-10.0.0.100"), [other]);
+}
+
+#[test]
 fn a_new_home_leaves_the_other_preferences_in_their_order() {
     let town = Town::new();
     let text = std::fs::read_to_string(&town.file).unwrap();

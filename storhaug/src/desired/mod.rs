@@ -16,7 +16,7 @@ use crate::xml::Element;
 pub use fencing::{Device, devices};
 pub use nfs::limits;
 pub use properties::{CONFIGURATION, PROPERTIES, is_utilization};
-pub use vips::home;
+pub use vips::{home, ready};
 
 /// Id of the tag that lists our resources and constraints.
 pub const TAG: &str = "storhaug";

@@ -111,15 +111,20 @@ fn elsewhere(name: &str) -> Element {
         .with("timeout", "20s")
 }
 
+/// The attribute of the nodes on which a service works.
+pub fn ready(service: Service) -> &'static str {
+    match service {
+        Service::Smb => storhaug_agents::samba::READY.name(),
+        Service::Nfs => storhaug_agents::ganesha::READY.name(),
+    }
+}
+
 /// The address stays away from where the service has not said that it works.
 /// A rule and no order: an order would make the address wait in one
 /// transition with whatever else starts, on any node.
 fn only_where(vip: &Vip, service: Service) -> Item {
     let name = &vip.name;
-    let attribute = match service {
-        Service::Smb => storhaug_agents::samba::READY.name(),
-        Service::Nfs => storhaug_agents::ganesha::READY.name(),
-    };
+    let attribute = ready(service);
     let id = format!("{PREFIX}{name}-where-{service}");
     let undefined = Element::new("expression")
         .with("id", format!("{id}-undefined"))
