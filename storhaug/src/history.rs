@@ -28,7 +28,7 @@ pub fn misleading(cib: &Element, resources: &BTreeSet<String>) -> Vec<String> {
             if resources.contains(primitive) && misleads(resource) {
                 paths.push(format!(
                     "//node_state[@uname='{name}']//lrm_resource[@id='{id}']/\
-                     lrm_rsc_op[@id='{}'][@operation='monitor'][@rc-code='0']",
+                     lrm_rsc_op[@id='{}'][@operation='monitor'][@interval='0'][@rc-code='0']",
                     failure(id)
                 ));
             }
@@ -53,7 +53,11 @@ fn misleads(resource: &Element) -> bool {
         all.find(|operation| operation.id() == name)
     };
     let failure = entry(failure(id)).is_some_and(|failure| {
-        failure.get("operation") == Some("monitor") && failure.get("op-restart-digest").is_none()
+        // Only a probe is repeated by nothing: a failure of a monitor that is has
+        // an interval, also where it found running what should not be.
+        failure.get("operation") == Some("monitor")
+            && failure.get("interval") == Some("0")
+            && failure.get("op-restart-digest").is_none()
     });
     failure && entry(format!("{id}_last_0")).is_some()
 }
@@ -63,15 +67,16 @@ mod tests {
     use super::*;
 
     /// As Pacemaker 2.1.5 writes it, shortened: node1 after a cleanup, node2
-    /// with a failure that is one, node3 with nothing else to go by.
+    /// with a failure that is one, node3 with nothing else to go by, node4 with a
+    /// copy of an address that was found and removed.
     const CIB: &str = r#"<cib><configuration/><status>
       <node_state uname="node1"><lrm><lrm_resources>
         <lrm_resource id="ctdb">
-          <lrm_rsc_op id="ctdb_last_failure_0" operation="monitor" rc-code="0" op-digest="a"/>
+          <lrm_rsc_op id="ctdb_last_failure_0" operation="monitor" interval="0" rc-code="0" op-digest="a"/>
           <lrm_rsc_op id="ctdb_last_0" operation="monitor" rc-code="0" op-digest="a" op-restart-digest="b"/>
         </lrm_resource>
         <lrm_resource id="smbd">
-          <lrm_rsc_op id="smbd_last_failure_0" operation="monitor" rc-code="0" op-digest="a"/>
+          <lrm_rsc_op id="smbd_last_failure_0" operation="monitor" interval="0" rc-code="0" op-digest="a"/>
           <lrm_rsc_op id="smbd_last_0" operation="monitor" rc-code="0" op-digest="a"/>
         </lrm_resource>
       </lrm_resources></lrm></node_state>
@@ -83,10 +88,16 @@ mod tests {
       </lrm_resources></lrm></node_state>
       <node_state uname="node3"><lrm><lrm_resources>
         <lrm_resource id="ctdb">
-          <lrm_rsc_op id="ctdb_last_failure_0" operation="monitor" rc-code="0"/>
+          <lrm_rsc_op id="ctdb_last_failure_0" operation="monitor" interval="0" rc-code="0"/>
         </lrm_resource>
       </lrm_resources></lrm></node_state>
-      <node_state uname="node4"/>
+      <node_state uname="node4"><lrm><lrm_resources>
+        <lrm_resource id="vip-10.0.0.1">
+          <lrm_rsc_op id="vip-10.0.0.1_last_failure_0" operation="monitor" interval="30000" rc-code="0"/>
+          <lrm_rsc_op id="vip-10.0.0.1_last_0" operation="stop" rc-code="0"/>
+        </lrm_resource>
+      </lrm_resources></lrm></node_state>
+      <node_state uname="node5"/>
     </status></cib>"#;
 
     #[test]
@@ -94,7 +105,7 @@ mod tests {
         let cib = Element::parse(CIB).unwrap();
         let of = |ids: &[&str]| misleading(&cib, &ids.iter().map(|id| (*id).to_owned()).collect());
         let path = "//node_state[@uname='node1']//lrm_resource[@id='ctdb']/\
-                    lrm_rsc_op[@id='ctdb_last_failure_0'][@operation='monitor'][@rc-code='0']";
+                    lrm_rsc_op[@id='ctdb_last_failure_0'][@operation='monitor'][@interval='0'][@rc-code='0']";
         assert_eq!(of(&["ctdb", "vip-10.0.0.1"]), [path]);
         assert_eq!(of(&["smbd", "ctdb"]).len(), 2);
         assert!(of(&[]).is_empty());
