@@ -265,8 +265,8 @@ impl Ganesha {
             return Ok(Seen::Gone);
         }
         let by = ctx.deadline.before((ctx.deadline.left() / 4).min(REST));
+        let mut attempt = by.earlier(PAUSE);
         loop {
-            let attempt = by.earlier(PAUSE);
             let Err(error) = self.ask(attempt) else {
                 break;
             };
@@ -281,6 +281,8 @@ impl Ganesha {
             if by.left() < MOMENT || attempt.left() > MOMENT {
                 return Err(error.context(format!("ganesha.nfsd is {state}")).into());
             }
+            // One that is slow gets the rest of the time for one answer.
+            attempt = by;
         }
         if ctx.depth < 10 {
             return Ok(Seen::Serves(None));

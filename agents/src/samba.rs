@@ -348,8 +348,8 @@ impl Samba {
             return self.absence(ctx);
         }
         let by = ctx.deadline.before((ctx.deadline.left() / 4).min(REST));
+        let mut attempt = by.earlier(PAUSE);
         loop {
-            let attempt = by.earlier(PAUSE);
             let Err(error) = self.ask(ctx, attempt) else {
                 break;
             };
@@ -365,6 +365,8 @@ impl Samba {
                 let program = self.daemon.program();
                 return Err(error.context(format!("{program} is {state}")).into());
             }
+            // One that is slow gets the rest of the time for one answer.
+            attempt = by;
         }
         let complaint = (ctx.depth >= 10).then(|| self.complaint(ctx));
         Ok(Seen::Serves(complaint.flatten()))

@@ -122,12 +122,21 @@ fn of_share(share: &Share, settings: &Settings, place: Place) -> Option<Fault> {
                 .or_else(|| maybe_shared(template, place))
         }
     }?;
-    let remedy = incoherence(share, mount)?;
+    let remedy = incoherence(share, mount).or_else(|| staleness(share))?;
     Some(Fault {
         gravity: Gravity::Danger,
         share: Some(share.name.to_owned()),
         text: format!("[{}] is on {mount}: {remedy}", share.name),
     })
+}
+
+/// What sends clients the contents that a file had earlier, and what to write
+/// instead. From Linux 6.5 on sendfile(2) reads through the kernel's cache even
+/// where a file is opened without it (fs/fuse/file.c, `fuse_splice_read`).
+fn staleness(share: &Share) -> Option<String> {
+    let remedy =
+        "sendfile reads what another node may have written over: write `use sendfile = no`";
+    share.is_on("use sendfile").then(|| remedy.to_owned())
 }
 
 /// What makes a file on `mount` another one on each node, and what to write
@@ -441,6 +450,12 @@ mod tests {
                 "[share] is on localhost:/share",
             ),
             ("\tvfs objects = fileid\n", "", Danger, "add `fileid`"),
+            (
+                "vfs objects = fileid",
+                "vfs objects = fileid\n\tuse sendfile = Yes",
+                Danger,
+                "write `use sendfile = no`",
+            ),
             (
                 "= fsname",
                 "= hostname",
