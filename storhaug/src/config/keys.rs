@@ -285,7 +285,7 @@ pub(super) const VIP_SERVICES: Key = Key {
     name: "services",
     kind: Kind::List,
     default: "all that are configured",
-    meaning: "What is reached through it: `\"smb\"`. The address is only where all of it works.",
+    meaning: "What is reached through it: `\"smb\"`, `\"nfs\"`. The address is only where all of it works.",
     slides: &[],
 };
 pub(super) const SMB_VOLUMES: Key = Key {
