@@ -96,7 +96,9 @@ def alone(session, judge, k, who):
 
 
 def rename(session, judge, k, who):
-    """A file has one name, and everybody finds it by that."""
+    """A file has one name, and everybody finds it by that. smbd opens a file before
+    it asks who else has it: renamed by another in between, it is had by a name that
+    it has no more. Then the rename is refused, and nothing was promised."""
     kind = "names-%d" % k
     with judge.mutex:
         names = sorted(judge.names[k])
@@ -110,8 +112,15 @@ def rename(session, judge, k, who):
         try:
             judge.granted(kind, who)
             with judge.mutex:
-                judge.names[k] = {name, name + 1}
-            session.rename(handle, "%s-%d" % (kind, name + 1))
+                before = judge.names[k]
+                judge.names[k] = before | {name, name + 1}
+            try:
+                session.rename(handle, "%s-%d" % (kind, name + 1))
+            except Refused as refused:
+                if refused.status in (NAME_NOT_FOUND, NAME_COLLISION):
+                    with judge.mutex:
+                        judge.names[k] = before
+                raise
             judge.may(kind, who, "renamed")
             with judge.mutex:
                 judge.names[k] = {name + 1}
@@ -184,7 +193,7 @@ def verify(judge):
             session.close(handle)
         for k, names in judge.names.items():
             there = []
-            for name in range(max(names) + 2):
+            for name in range(max(0, min(names) - 5), max(names) + 2):
                 try:
                     session.close(session.open("names-%d-%d" % (k, name), READ_DATA, EVERY, OPEN))
                     there.append(name)
