@@ -2,10 +2,10 @@
 //!
 //! Looked up once the address is gone, on a thread of its own, so that nothing
 //! waits for it; addresses that leave while it is being read are looked up
-//! together with the next reading. The record says what is so at that moment: that the node is in
-//! standby, that the address failed, that somebody asked for the move. Where
-//! nothing of the kind is so, Pacemaker placed the address anew, because a node
-//! came back or the load was uneven.
+//! together with the next reading. The record says what is so at that moment:
+//! that the node is in standby, that the address failed, that somebody asked for
+//! the move. Where nothing of the kind is so, Pacemaker placed the address anew,
+//! because a node came back or the load was uneven.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
