@@ -285,11 +285,11 @@ impl<'a> Apply<'a> {
         let foretold = pacemaker::foretell(runner, &after)?;
         let wanted = desired::wanted(self.cluster);
         let service = |step: &Foretold| {
-            let all = wanted.iter();
-            // One that runs on a single node goes where an address goes.
-            let everywhere = |w: &&Wanted| matches!(w.nodes, Nodes::Each(_));
-            all.filter(everywhere)
-                .any(|w| w.kind == Kind::Service && w.resource == step.primitive())
+            wanted.iter().any(|w| {
+                // One that runs on a single node goes where an address goes.
+                let everywhere = matches!(w.nodes, Nodes::Each(_));
+                w.kind == Kind::Service && everywhere && w.resource == step.primitive()
+            })
         };
         let elsewhere = |step: &Foretold| match self.stops {
             Stops::On(node) => step.place() != Some(node),

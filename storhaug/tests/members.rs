@@ -256,7 +256,6 @@ fn a_node_that_joins_finds_everything_prepared() {
     }
 }
 
-/// After a cleanup Pacemaker would restart CTDB for a new list of nodes.
 /// The address was forgotten the first time.
 #[test]
 fn a_node_that_serves_gets_a_further_address_and_goes_on() {
@@ -275,6 +274,7 @@ fn a_node_that_serves_gets_a_further_address_and_goes_on() {
     assert_eq!(of_services.collect::<Vec<_>>(), [""; 0]);
 }
 
+/// After a cleanup Pacemaker would restart CTDB for a new list of nodes.
 #[test]
 fn what_a_cleanup_has_left_restarts_nothing() {
     let town = Town::new();
