@@ -23,7 +23,7 @@ use crate::{
     ocf::{
         Agent, Code, Ctx, Failure, Kind, Level, Metadata, Op, OrCode, Param, Params, Reload, State,
     },
-    recovery::Recovery,
+    recovery::{Recovery, Taken},
     systemd::Unit,
 };
 
@@ -320,6 +320,7 @@ impl Ganesha {
             epoch: epoch(node),
         };
         let runtime = ctx.path(ganeshad::RUNTIME);
+        Taken::new(ctx, ganeshad::RUNTIME).clear()?;
         fs::create_dir_all(&runtime)
             .and_then(|()| fs::write(runtime.join("ganesha.conf"), configuration.to_string()))
             .and_then(|()| fs::write(runtime.join("environment"), configuration.environment()))

@@ -24,9 +24,11 @@
 //!    A client that comes back sooner is taken for one that never left, and loses
 //!    its locks; it has to be forgotten first, `2:NAME`. After `5`, because `2`
 //!    starts a grace period as well, and `5` would add to the clients of that one.
-//! 4. Ganesha removes the record of a client that was forgotten some seconds
-//!    later, even when the client has come back. So the records of an address are
-//!    kept beside it, and count as long as the client has a connection to it.
+//! 4. Ganesha removes the record of a client that was forgotten when the lease of
+//!    what it forgot is over, though the client has come back and is served. So
+//!    the records of an address are kept beside it, and count as long as the client
+//!    has a connection to it; and the client is forgotten again when it leaves and
+//!    comes back once more, though it has no record.
 //! 5. Every node is in grace by itself. Another that is not in grace may give
 //!    away a lock that is about to be reclaimed; but Ganesha's locks on Gluster
 //!    hold on the node only where they were taken (bug in `FSAL_GLUSTER`: the
@@ -42,7 +44,7 @@ use anyhow::{Context, ensure};
 use crate::{
     ganeshad::{self, Event},
     ocf::{Agent, Ctx, Failure, Kind, Level, Metadata, Op, Param, Params, Reload, State},
-    recovery::{Recovery, Takeover},
+    recovery::{Recovery, Taken, Takeover},
 };
 
 /// The address.
@@ -167,16 +169,21 @@ impl GaneshaTrigger {
         let node = node.trim().parse()?;
         let recovery = Recovery::new(ctx, &self.state_directory);
         let records = recovery.read(ctx, by).context("reading the records")?;
-        let takeover = records.takeover(self.ip, node, &ganeshad::clients(ctx));
+        let taken = Taken::new(ctx, ganeshad::RUNTIME);
+        let mut known = taken.read()?;
+        let takeover = records.takeover(self.ip, node, &ganeshad::clients(ctx), &known);
         recovery.hand_over(&records, self.ip, node, &takeover.reclaim, by)?;
         if takeover.reclaim.is_empty() {
             return Ok(takeover);
         }
+        known.extend(takeover.reclaim.iter().cloned());
+        let written = taken.write(&known);
         ganeshad::tell(ctx, Event::Take(&self.ip.to_string()), by)?;
         for owner in &takeover.release {
             ganeshad::tell(ctx, Event::Release(owner), by)?;
         }
         ensure!(ganeshad::in_grace(ctx, by)?, "there is no grace period");
+        written?;
         Ok(takeover)
     }
 }

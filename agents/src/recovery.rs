@@ -14,6 +14,12 @@
 //! - `ADDRESS/holder`: ours. A symbolic link to the number of the node that took
 //!   ADDRESS last.
 //!
+//! A daemon that is told to forget a client removes the client's record when the
+//! lease of what it forgot is over, though the client may have come back long
+//! before (`nfs_client_id_expire`). So no record is no proof that the daemon does
+//! not know the client: it is taken to know whoever has come by an address since
+//! it started, and these are written down on its node ([`Taken`]).
+//!
 //! A record is named `CLIENT-(LENGTH:OWNER)` by the client's address and what it
 //! calls itself; where that is longer than a name may be, it goes on in a
 //! directory within.
@@ -24,6 +30,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::CString,
+    fs,
+    io::ErrorKind,
     net::IpAddr,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -157,12 +165,18 @@ impl Records {
     }
 
     /// What node `me` has to do to take `vip`, when these are known to be the
-    /// `clients` of every address.
+    /// `clients` of every address, and its daemon has `taken` those before.
     ///
     /// Nobody who has had state at the last holder may be missed: his locks
     /// would be lost. But nobody who is known to be elsewhere is to be waited
     /// for, because the grace period would last to its end.
-    pub fn takeover(&self, vip: IpAddr, me: u32, clients: &Clients) -> Takeover {
+    pub fn takeover(
+        &self,
+        vip: IpAddr,
+        me: u32,
+        clients: &Clients,
+        taken: &BTreeSet<Record>,
+    ) -> Takeover {
         let has = |address: &IpAddr, client: &IpAddr| {
             clients
                 .get(address)
@@ -178,7 +192,7 @@ impl Records {
             Some(client) if !nobody_known => has(&vip, &client),
             _ => !elsewhere(record),
         };
-        let alive = Self::of(&self.live, me);
+        let mut alive = Self::of(&self.live, me);
         let holder = self.holders.get(&vip).copied();
         let mut left = holder.map_or_else(BTreeSet::new, |holder| Self::of(&self.earlier, holder));
         if let Some(holder) = holder.filter(|holder| *holder != me) {
@@ -196,6 +210,7 @@ impl Records {
             takeover.reclaim.retain(|record| !alive.contains(record));
             return takeover;
         }
+        alive.extend(taken.iter().cloned());
         let by_another_address = |record: &Record| {
             let mine = self.holders.iter();
             let mut mine = mine.filter(|(other, node)| **node == me && **other != vip);
@@ -217,13 +232,22 @@ impl Records {
 
     /// Who may reclaim when the daemon on node `me` comes back while nobody else
     /// has taken its addresses: beside those whose records it left, whoever has
-    /// come by such an address, whose record it may have removed since.
+    /// come by such an address, whose record it may have removed since. Who has a
+    /// connection there does not matter: none has outlived the daemon.
     fn returning(&self, me: u32, clients: &Clients) -> BTreeSet<Record> {
         let mine = self.holders.iter().filter(|(_, node)| **node == me);
-        let known = Self::of(&self.earlier, me);
-        mine.flat_map(|(vip, _)| self.takeover(*vip, me, clients).reclaim)
-            .filter(|record| !known.contains(record))
-            .collect()
+        let mine: BTreeSet<&IpAddr> = mine.map(|(vip, _)| vip).collect();
+        if mine.is_empty() && !self.holders.is_empty() {
+            return BTreeSet::new();
+        }
+        let others = clients.iter().filter(|(vip, _)| !mine.contains(vip));
+        let others = others.map(|(vip, known)| (*vip, known.clone())).collect();
+        let taken = BTreeSet::new();
+        let by_address = |vip: &IpAddr| self.takeover(*vip, me, &others, &taken).reclaim;
+        let mut returning: BTreeSet<_> = mine.into_iter().flat_map(by_address).collect();
+        returning.extend(Self::of(&self.live, me));
+        returning.extend(Self::of(&self.earlier, me));
+        returning
     }
 }
 
@@ -321,12 +345,15 @@ impl Recovery {
         self.act(&steps, deadline)
     }
 
-    /// Prepares the records for a start of the daemon on node `me`: puts them
-    /// beside the addresses that this node took last, because the daemon forgets
-    /// them at the end of its grace period, whoever has come by then; and puts
-    /// those beside such addresses back, because the address may be up here again
-    /// before anybody says that it is taken. Where others have taken all addresses
-    /// since, its records are out of date, and removed.
+    /// Prepares the records for a start of the daemon on node `me`.
+    ///
+    /// Who may reclaim is put beside the addresses that this node took last,
+    /// because the daemon forgets them at the end of its grace period, whoever has
+    /// come by then; and among the daemon's own records, because the address may
+    /// be up here again before anybody says that it is taken. Not in `v4old`: from
+    /// there the daemon removes what it has read, and the next one would not know
+    /// of it. Where others have taken all addresses since, its records are out of
+    /// date, and removed.
     ///
     /// # Errors
     /// Something could not be written, or not by `deadline`.
@@ -339,27 +366,29 @@ impl Recovery {
     ) -> anyhow::Result<()> {
         let live = Records::of(&records.live, me);
         let earlier = Records::of(&records.earlier, me);
-        let mine = records.holders.iter().filter(|(_, node)| **node == me);
-        let mine: Vec<&IpAddr> = mine.map(|(vip, _)| vip).collect();
+        let returning = records.returning(me, clients);
+        let node = format!("node{me}");
+        let [now, before] = [RECORDS, EARLIER].map(|kind| self.root.join(kind).join(&node));
         let mut steps = Vec::new();
-        for vip in &mine {
+        let mine = records.holders.iter().filter(|(_, node)| **node == me);
+        for (vip, _) in mine {
             let own = self.root.join(vip.to_string()).join(RECORDS);
+            steps.push(make(&own)?);
             for record in live.union(&earlier) {
                 steps.extend(self.making(&own, record)?);
             }
         }
-        let own = self.root.join(RECORDS).join(format!("node{me}"));
-        for record in records.returning(me, clients) {
-            steps.push(make(&own)?);
-            steps.extend(self.making(&own, &record)?);
+        if !returning.is_empty() {
+            steps.extend([make(&self.root.join(RECORDS))?, make(&now)?]);
         }
-        if mine.is_empty() && !records.holders.is_empty() {
-            for (directory, set) in [(RECORDS, &live), (EARLIER, &earlier)] {
-                let own = self.root.join(directory).join(format!("node{me}"));
-                for record in set {
-                    steps.extend(self.removal(&own, record)?);
-                }
-            }
+        for record in returning.difference(&live) {
+            steps.extend(self.making(&now, record)?);
+        }
+        for record in live.difference(&returning) {
+            steps.extend(self.removal(&now, record)?);
+        }
+        for record in &earlier {
+            steps.extend(self.removal(&before, record)?);
         }
         self.act(&steps, deadline)
     }
@@ -394,6 +423,57 @@ impl Recovery {
             Answer::Failed(errno) => Err(anyhow!(errno)).with_context(doing),
             Answer::Hung => Err(anyhow!("it hangs")).with_context(doing),
         }
+    }
+}
+
+/// Who has come by an address since the daemon on this node started. Written down
+/// on the node, because it is about this daemon only.
+#[derive(Debug)]
+pub struct Taken {
+    file: PathBuf,
+}
+
+impl Taken {
+    /// Below the directory that is emptied by a boot.
+    pub fn new(ctx: &Ctx, runtime: &str) -> Self {
+        Self {
+            file: ctx.path(runtime).join("taken"),
+        }
+    }
+
+    /// The daemon starts, and knows nobody.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn clear(&self) -> anyhow::Result<()> {
+        match fs::remove_file(&self.file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("removing {}", self.file.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Who has come.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn read(&self) -> anyhow::Result<BTreeSet<Record>> {
+        let text = match fs::read_to_string(&self.file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            text => text.with_context(|| format!("reading {}", self.file.display()))?,
+        };
+        let records = text.split_terminator('\0').map(str::to_owned);
+        Ok(records.map(Record).collect())
+    }
+
+    /// These may come now, too.
+    ///
+    /// # Errors
+    /// They cannot be written down.
+    pub fn write(&self, all: &BTreeSet<Record>) -> anyhow::Result<()> {
+        let text: String = all.iter().map(|record| format!("{}\0", record.0)).collect();
+        fs::write(&self.file, text).with_context(|| format!("writing {}", self.file.display()))
     }
 }
 
@@ -537,12 +617,20 @@ mod tests {
             "10.0.0.101/holder>1",
         ]);
         let all = set(&[A, B, C]);
-        assert_eq!(records.takeover(vip(101), 3, &Clients::new()).reclaim, all);
+        assert_eq!(
+            records
+                .takeover(vip(101), 3, &Clients::new(), &set(&[]))
+                .reclaim,
+            all
+        );
         let known = clients(&[(101, &["10.0.0.8"]), (102, &["10.0.0.8", "fd00::7"])]);
-        let takeover = records.takeover(vip(101), 3, &known);
+        let takeover = records.takeover(vip(101), 3, &known, &set(&[]));
         assert_eq!(takeover.reclaim, set(&[A, B]));
         assert!(takeover.release.is_empty());
-        assert_eq!(records.takeover(vip(102), 3, &known), Takeover::default());
+        assert_eq!(
+            records.takeover(vip(102), 3, &known, &set(&[])),
+            Takeover::default()
+        );
     }
 
     /// The second node of a chain died before the clients had come to it.
@@ -554,9 +642,9 @@ mod tests {
             "10.0.0.101/holder>2",
         ]);
         let known = clients(&[(101, &["10.0.0.8"])]);
-        let some = records.takeover(vip(101), 3, &known);
+        let some = records.takeover(vip(101), 3, &known, &set(&[]));
         assert_eq!(some.reclaim, set(&[A]));
-        let all = records.takeover(vip(101), 3, &Clients::new());
+        let all = records.takeover(vip(101), 3, &Clients::new(), &set(&[]));
         assert_eq!(all.reclaim, set(&[A, B]));
     }
 
@@ -569,12 +657,12 @@ mod tests {
             "10.0.0.101/holder>2",
             "10.0.0.102/holder>1",
         ]);
-        let takeover = records.takeover(vip(101), 1, &Clients::new());
+        let takeover = records.takeover(vip(101), 1, &Clients::new(), &set(&[]));
         assert_eq!(takeover.release, ["Linux NFSv4.1 web1".to_owned()].into());
         assert_eq!(takeover.reclaim, set(&[&A.replace("4.2", "4.1"), B]));
         // It is here all the time, by another address.
         let known = clients(&[(101, &["10.0.0.8"]), (102, &["10.0.0.8"])]);
-        let takeover = records.takeover(vip(101), 1, &known);
+        let takeover = records.takeover(vip(101), 1, &known, &set(&[]));
         assert!(takeover.release.is_empty());
     }
 
@@ -590,10 +678,27 @@ mod tests {
             "10.0.0.101/holder>1",
             "10.0.0.102/holder>2",
         ]);
-        assert_eq!(records.returning(1, &Clients::new()), set(&[A]));
+        assert_eq!(records.returning(1, &Clients::new()), set(&[A, B]));
         let elsewhere = clients(&[(102, &["10.0.0.8"])]);
-        assert_eq!(records.returning(1, &elsewhere), set(&[]));
+        assert_eq!(records.returning(1, &elsewhere), set(&[B]));
+        // Who has no connection to a daemon that is gone may have lost it just so.
+        let some = clients(&[(101, &["10.0.0.9"])]);
+        assert_eq!(records.returning(1, &some), set(&[A, B]));
         assert_eq!(records.returning(3, &Clients::new()), set(&[]));
+    }
+
+    /// A client comes back a second time, to the same daemon: its record is gone
+    /// since the lease of what was forgotten the first time is over.
+    #[test]
+    fn who_has_come_before_is_forgotten_though_its_record_is_gone() {
+        let records = found(&[
+            &format!("v4recov/node2/{A}"),
+            &format!("v4recov/node2/{B}"),
+            "10.0.0.101/holder>2",
+        ]);
+        let takeover = records.takeover(vip(101), 1, &Clients::new(), &set(&[A, C]));
+        assert_eq!(takeover.release, ["Linux NFSv4.2 web1".to_owned()].into());
+        assert_eq!(takeover.reclaim, set(&[A, B]));
     }
 
     #[test]
@@ -604,7 +709,7 @@ mod tests {
             &format!("10.0.0.101/v4recov/{B}"),
             "10.0.0.101/holder>1",
         ]);
-        let takeover = records.takeover(vip(101), 1, &Clients::new());
+        let takeover = records.takeover(vip(101), 1, &Clients::new(), &set(&[]));
         assert_eq!(takeover.reclaim, set(&[B]));
         assert!(takeover.release.is_empty());
     }

@@ -60,11 +60,15 @@ impl Display for Configuration<'_> {
              \tGrace_Period = {GRACE};\n\
              \tServer_Scope = \"{}\";\n\
              \tRecoveryBackend = fs;\n\
-             \tRecoveryRoot = \"{}\";\n\
-             }}\n",
+             \tRecoveryRoot = \"{}\";\n",
             self.scope,
             self.recovery_root.display()
         )?;
+        if self.version >= 6 {
+            // Or a client that has left is kept for a day, with its opens and locks.
+            f.write_str("\tExpired_Client_Threshold = 0;\n")?;
+        }
+        f.write_str("}\n")?;
         for include in self.includes {
             writeln!(f, "%include \"{}\"", include.display())?;
         }
@@ -133,7 +137,11 @@ mod tests {
         configuration.version = 6;
         let six = configuration.to_string();
         let new: Vec<_> = six.lines().filter(|line| !four.contains(line)).collect();
-        assert_eq!(new, ["\tAllow_Set_Io_Flusher_Fail = true;"]);
+        let want = [
+            "\tAllow_Set_Io_Flusher_Fail = true;",
+            "\tExpired_Client_Threshold = 0;",
+        ];
+        assert_eq!(new, want);
         assert!(
             configuration
                 .environment()

@@ -311,16 +311,42 @@ fn an_address_brings_the_clients_of_its_last_holder() {
         fs::remove_file(machine.recovery("10.0.0.101/holder")).unwrap();
         machine.holder("1");
         machine.record("v4recov/node2", A);
+        let take = "grace s 5:10.0.0.101";
+        let back = [take, "grace s 2:Linux NFSv4.2 web1", "get_grace"];
         assert_eq!(machine.trigger("start"), 0);
-        let told = machine.told();
-        assert_eq!(
-            told,
-            [
-                "grace s 5:10.0.0.101",
-                "grace s 2:Linux NFSv4.2 web1",
-                "get_grace"
-            ]
-        );
+        assert_eq!(machine.told(), back);
+
+        // And once more, when the daemon has removed its record, which it did for
+        // what it was told to forget.
+        let returns = || {
+            fs::remove_file(machine.recovery("10.0.0.101/holder")).unwrap();
+            machine.holder("1");
+            assert_eq!(machine.trigger("start"), 0);
+            machine.told()
+        };
+        fs::remove_dir(machine.recovery("v4recov/node2").join(A)).unwrap();
+        assert_eq!(returns(), back);
+        // Another daemon knows nobody.
+        assert_eq!(machine.ganesha("stop"), 0);
+        assert_eq!(machine.ganesha("start"), 0);
+        fs::remove_dir(machine.recovery("v4recov/node2").join(A)).unwrap();
+        machine.asked();
+        assert_eq!(returns(), [take, "get_grace"]);
+    });
+}
+
+#[test]
+fn a_daemon_that_dies_twice_in_a_row_has_lost_nobody() {
+    alone(|machine| {
+        serve(answer);
+        // A had not come back yet when it died again.
+        machine.record("v4old/node2", A);
+        machine.record("v4recov/node2", B);
+        machine.holder("2");
+        assert_eq!(machine.ganesha("start"), 0);
+        assert_eq!(machine.names("v4recov/node2"), [A, B]);
+        assert!(machine.names("v4old/node2").is_empty());
+        assert_eq!(machine.names("10.0.0.101/v4recov"), [A, B]);
     });
 }
 
