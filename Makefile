@@ -6,6 +6,11 @@
 PREFIX ?= /usr
 SBIN ?= $(PREFIX)/sbin
 DOC ?= $(PREFIX)/share/doc/storhaug
+MAN ?= $(PREFIX)/share/man
+BASH_COMPLETIONS ?= $(PREFIX)/share/bash-completion/completions
+FISH_COMPLETIONS ?= $(PREFIX)/share/fish/vendor_completions.d
+# Debian's place. Others have it as share/zsh/site-functions.
+ZSH_COMPLETIONS ?= $(PREFIX)/share/zsh/vendor-completions
 # Where Pacemaker and systemd look, and where the agents look for our helpers;
 # a prefix moves none of them.
 OCF ?= /usr/lib/ocf/resource.d/storhaug
@@ -21,6 +26,7 @@ DROPINS = nfs-ganesha.service.d pacemaker.service.d run-storhaug-.mount.d
 CARGO ?= cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 RELEASE = $(TARGET)/release
+MANUAL = $(RELEASE)/manual
 
 # The stories to tell: every one on bookworm, and on trixie those that only a
 # second release can tell. RELEASES="bookworm trixie" is everything on both.
@@ -30,7 +36,8 @@ LIBRARIES = libcpg-dev libquorum-dev libvotequorum-dev libcfg-dev \
   libcmap-dev libcorosync-common-dev libqb-dev pkg-config clang \
   libclang-dev gcc libc6-dev
 PROGRAMS = iproute2 nftables conntrack tcpdump strace procps kmod \
-  libxml2-utils pacemaker-cli-utils resource-agents python3 corosync
+  libxml2-utils pacemaker-cli-utils resource-agents python3 corosync \
+  man-db mandoc bash fish zsh
 LAB = mmdebstrap debian-archive-keyring ca-certificates \
   systemd-container qemu-system-x86 busybox-static cpio zstd
 APT = DEBIAN_FRONTEND=noninteractive apt-get -q -y \
@@ -67,6 +74,12 @@ install:
 	install -m 644 conf/tmpfiles.d/storhaug.conf $(DESTDIR)$(TMPFILES)
 	install -m 644 $(wildcard conf/*.conf) $(DESTDIR)$(DOC)/examples
 	install -m 644 README.md LICENSE $(DESTDIR)$(DOC)
+	$(RELEASE)/storhaug-manual $(MANUAL)
+	install -d $(foreach n,5 7 8,$(DESTDIR)$(MAN)/man$n)
+	$(foreach n,5 7 8,install -m 644 $(MANUAL)/*.$n $(DESTDIR)$(MAN)/man$n &&) :
+	install -D -m 644 $(MANUAL)/storhaug.bash $(DESTDIR)$(BASH_COMPLETIONS)/storhaug
+	install -D -m 644 $(MANUAL)/storhaug.fish -t $(DESTDIR)$(FISH_COMPLETIONS)
+	install -D -m 644 $(MANUAL)/_storhaug -t $(DESTDIR)$(ZSH_COMPLETIONS)
 
 check: libraries format lint docs deny
 

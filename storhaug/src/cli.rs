@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use storhaug_agents::deadline::Deadline;
 use storhaug_agents::exec::{Cmd, Host, Output, Runner};
 
@@ -30,9 +30,13 @@ use crate::status::{self, Verdict};
 use crate::teardown;
 use crate::vips::{self, Change};
 
-/// One storhaug.conf becomes a highly available SMB cluster.
+/// Make one storhaug.conf a highly available SMB and NFS cluster.
+///
+/// Storhaug reads the configuration, compares it with the cluster as it is, and
+/// changes what differs. Every verb is for any one of the nodes; those that change
+/// something need root. Begin with `plan`, which touches nothing, and `setup`.
 #[derive(Debug, Parser)]
-#[command(name = "storhaug", version, about, after_help = EXIT_CODES, subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "storhaug", version, after_help = exit_codes(), subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     /// Read this file instead of /etc/storhaug/storhaug.conf and
     /// /etc/storhaug/storhaug.d/*.conf.
@@ -45,24 +49,27 @@ pub struct Cli {
     verb: Verb,
 }
 
-const EXIT_CODES: &str = "Exit codes:
-   0  done, or nothing to do
-   1  it went wrong
-   2  plan: there is something to do
-   3  status: the cluster serves, and something is missing
-   4  status: the cluster does not serve
-  64  a mistake on the command line
-  78  a mistake in the configuration";
-
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Make the cluster what the configuration says.
+    ///
+    /// It changes only what differs, waits until everything serves, and may be run
+    /// again at any time, also to complete a run that was interrupted.
+    #[command(after_help = "Examples:
+  storhaug setup
+  storhaug setup --adopt        # beside resources that are not storhaug's")]
     Setup {
         /// Also in a cluster that already runs something else.
         #[arg(long)]
         adopt: bool,
     },
     /// Show what setup would do, and touch nothing.
+    ///
+    /// It needs no cluster: a configuration can be tried on any machine.
+    #[command(after_help = "Examples:
+  storhaug plan
+  storhaug --config draft.conf plan
+  storhaug plan --lose server1 --lose server2   # what if both were lost at once")]
     Plan {
         /// How to write it; xml is the cluster configuration (CIB) it leads to.
         #[arg(short, long, value_enum, default_value_t = PlanFormat::Text)]
@@ -73,6 +80,9 @@ enum Verb {
         lose: Vec<String>,
     },
     /// Show how the cluster is.
+    #[command(after_help = "Examples:
+  storhaug status
+  storhaug status --output json")]
     Status {
         /// How to write it.
         #[arg(short, long, value_enum, default_value_t = StatusFormat::Text)]
@@ -80,6 +90,10 @@ enum Verb {
     },
     /// Make a node a member, and write it down. No service of another node is
     /// restarted.
+    #[command(after_help = "Examples:
+  storhaug add server4 --fence ip=10.1.0.4 --vip 10.0.0.104/24
+  storhaug add server4 --address 10.2.0.4 --fence ip=10.1.0.4
+  storhaug add witness --only-votes --fence ip=10.1.0.9")]
     Add {
         /// The name that `uname -n` prints there.
         node: String,
@@ -100,7 +114,12 @@ enum Verb {
     /// Take a node out of the cluster and of the configuration: its addresses
     /// leave, its services stop, and the others forget it. Bricks that it has
     /// stay where they are.
-    #[command(visible_alias = "delete")]
+    #[command(
+        visible_alias = "delete",
+        after_help = "Examples:
+  storhaug remove server1
+  storhaug remove server1 --force   # even the last node that serves"
+    )]
     Remove {
         /// Its name.
         node: String,
@@ -110,6 +129,9 @@ enum Verb {
     },
     /// Have a node serve nothing, for maintenance: its addresses leave one by
     /// one, then its services stop.
+    #[command(after_help = "Examples:
+  storhaug drain server2 --wait     # then update it, and boot it
+  storhaug undrain server2")]
     Drain {
         /// Its name.
         node: String,
@@ -121,6 +143,8 @@ enum Verb {
         force: bool,
     },
     /// Have a drained node serve again.
+    #[command(after_help = "Examples:
+  storhaug undrain server2")]
     Undrain {
         /// Its name.
         node: String,
@@ -129,17 +153,28 @@ enum Verb {
     #[command(subcommand)]
     Vip(VipVerb),
     /// Have Pacemaker forget the failures of storhaug's resources, and try again.
+    #[command(after_help = "Examples:
+  storhaug cleanup                  # after what failed was repaired")]
     Cleanup,
-    /// The same for every resource of the cluster, also those of others.
+    /// Have Pacemaker forget the failures of every resource, also of those that
+    /// are not storhaug's, and try again.
+    #[command(after_help = "Examples:
+  storhaug cleanup-all")]
     CleanupAll,
     /// Take everything of storhaug out of the cluster, then the cluster; data
     /// stays.
+    #[command(after_help = "Examples:
+  storhaug teardown
+  storhaug teardown --yes           # in a script")]
     Teardown {
         /// Do not ask.
         #[arg(long)]
         yes: bool,
     },
     /// Show the configuration with all defaults filled in.
+    #[command(after_help = "Examples:
+  storhaug config                   # the older form becomes TOML
+  storhaug config --reference       # also in storhaug.conf(5)")]
     Config {
         /// Show every key there is, in Markdown.
         #[arg(long)]
@@ -150,6 +185,9 @@ enum Verb {
 #[derive(Debug, Subcommand)]
 enum VipVerb {
     /// Add an address.
+    #[command(after_help = "Examples:
+  storhaug vip add 10.0.0.105/24
+  storhaug vip add 10.0.0.105 --name vip-archive --nic eth1 --prefer server2")]
     Add {
         /// The address, alone or with the length of its network's prefix.
         address: String,
@@ -164,12 +202,19 @@ enum VipVerb {
         prefer: Option<String>,
     },
     /// Take an address away.
-    #[command(visible_alias = "delete")]
+    #[command(
+        visible_alias = "delete",
+        after_help = "Examples:
+  storhaug vip remove 10.0.0.105
+  storhaug vip remove vip-archive"
+    )]
     Remove {
         /// The address, or its name.
         vip: String,
     },
     /// Give an address another home, and have it go there.
+    #[command(after_help = "Examples:
+  storhaug vip move 10.0.0.105 server3")]
     Move {
         /// The address, or its name.
         vip: String,
@@ -177,6 +222,9 @@ enum VipVerb {
         node: String,
     },
     /// Show the addresses and who holds them.
+    #[command(after_help = "Examples:
+  storhaug vip list
+  storhaug vip list --output json")]
     List {
         /// How to write it.
         #[arg(short, long, value_enum, default_value_t = StatusFormat::Text)]
@@ -210,10 +258,51 @@ enum Exit {
     Config = 78,
 }
 
+impl Exit {
+    const ALL: [Exit; 7] = [
+        Exit::Ok,
+        Exit::Error,
+        Exit::Changes,
+        Exit::Degraded,
+        Exit::Down,
+        Exit::Usage,
+        Exit::Config,
+    ];
+
+    fn meaning(self) -> &'static str {
+        match self {
+            Exit::Ok => "done, or nothing to do",
+            Exit::Error => "it went wrong",
+            Exit::Changes => "plan: there is something to do",
+            Exit::Degraded => "status: the cluster serves, and something is missing",
+            Exit::Down => "status: the cluster does not serve",
+            Exit::Usage => "a mistake on the command line",
+            Exit::Config => "a mistake in the configuration",
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
         ExitCode::from(exit as u8)
     }
+}
+
+/// What the command line takes, for whatever is made from that.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// How the program ends, and what each way means.
+pub fn exits() -> impl Iterator<Item = (u8, &'static str)> {
+    Exit::ALL
+        .into_iter()
+        .map(|exit| (exit as u8, exit.meaning()))
+}
+
+fn exit_codes() -> String {
+    let lines = exits().map(|(code, meaning)| format!("\n  {code:2}  {meaning}"));
+    format!("Exit codes:{}", lines.collect::<String>())
 }
 
 /// The whole program; `colour` unless the user does not want any.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 /// A table of the TOML form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Table {
+pub enum Table {
     Cluster,
     Node,
     Storage,
@@ -16,7 +16,8 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Table; 7] = [
+    /// In the order of the reference.
+    pub const ALL: [Table; 7] = [
         Table::Cluster,
         Table::Node,
         Table::Storage,
@@ -44,7 +45,7 @@ impl Table {
     }
 
     /// How it is opened in the file.
-    pub(super) fn header(self) -> String {
+    pub fn header(self) -> String {
         if self.repeats() {
             format!("[[{}]]", self.name())
         } else {
@@ -52,7 +53,8 @@ impl Table {
         }
     }
 
-    fn meaning(self) -> &'static str {
+    /// What it is for; in Markdown.
+    pub fn meaning(self) -> &'static str {
         match self {
             Table::Cluster => "The cluster as a whole. Needed.",
             Table::Node => "One for each node that needs saying more about than its name.",
@@ -71,7 +73,7 @@ impl Table {
 
 /// What a key's value looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     Text,
     Choice(&'static [&'static str]),
     Flag,
@@ -101,7 +103,8 @@ impl Kind {
         }
     }
 
-    fn in_reference(self) -> String {
+    /// As the reference says it; in Markdown.
+    pub fn in_reference(self) -> String {
         match self {
             Kind::Text => "string".into(),
             Kind::Choice(words) => words
@@ -119,16 +122,20 @@ impl Kind {
 
 /// A key of the TOML form.
 #[derive(Debug)]
-pub(super) struct Key {
-    pub(super) table: Table,
-    pub(super) name: &'static str,
-    pub(super) kind: Kind,
-    /// The default as the reference shows it.
-    default: &'static str,
-    meaning: &'static str,
+pub struct Key {
+    /// Where it stands.
+    pub table: Table,
+    /// Its name there.
+    pub name: &'static str,
+    /// What its value looks like.
+    pub kind: Kind,
+    /// The default as the reference shows it; in Markdown.
+    pub default: &'static str,
+    /// What it is for; in Markdown.
+    pub meaning: &'static str,
     /// What says the same in the slides' form; a name in `<>` stands for a
     /// node's, with `_` for `-` and `.`. Empty where nothing does.
-    slides: &'static [&'static str],
+    pub slides: &'static [&'static str],
 }
 
 impl Key {
@@ -387,8 +394,8 @@ pub(super) const KEYS: &[&Key] = &[
 ];
 
 /// Keys of the slides' form that are no single key of the TOML form, and what
-/// becomes of them.
-const SLIDES_ALONE: &[(&str, &str)] = &[
+/// becomes of them; in Markdown.
+pub const SLIDES_ALONE: &[(&str, &str)] = &[
     (
         "HA_PASSWORD",
         "the password of the user hacluster; never kept in the cluster",
@@ -422,7 +429,8 @@ pub(super) fn find(table: Table, name: &str) -> Option<&'static Key> {
     keys_of(table).find(|key| key.name == name)
 }
 
-pub(super) fn keys_of(table: Table) -> impl Iterator<Item = &'static Key> {
+/// The keys of a table, in the order of the reference.
+pub fn keys_of(table: Table) -> impl Iterator<Item = &'static Key> {
     KEYS.iter().copied().filter(move |key| key.table == table)
 }
 

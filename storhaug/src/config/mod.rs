@@ -10,7 +10,7 @@ mod check;
 mod draft;
 pub mod edit;
 mod error;
-mod keys;
+pub mod keys;
 mod names;
 mod places;
 mod secret;
