@@ -88,6 +88,10 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 /// How long the shared storage may take to be read or written.
 const STORAGE: Duration = Duration::from_secs(15);
 
+/// How long a monitor waits for one answer, before it is seen whether a signal has
+/// stopped the daemon.
+const GLANCE: Duration = Duration::from_secs(2);
+
 /// How long a monitor waits for one answer, before it is seen whether the shared
 /// storage waits for a fencing. Pacemaker fences nobody before the first monitor
 /// is through.
@@ -265,8 +269,10 @@ impl Ganesha {
             return Ok(Seen::Gone);
         }
         let by = ctx.deadline.before((ctx.deadline.left() / 4).min(REST));
-        let mut attempt = by.earlier(PAUSE);
+        let mut patience = [GLANCE, PAUSE].into_iter();
         loop {
+            // One that is slow gets the rest of the time for one answer.
+            let attempt = patience.next().map_or(by, |patience| by.earlier(patience));
             let Err(error) = self.ask(attempt) else {
                 break;
             };
@@ -277,12 +283,13 @@ impl Ganesha {
             if fencing::is_due(ctx) {
                 return Ok(Seen::Waits);
             }
+            if state.is_suspended(ctx) {
+                return Err(error.context("a signal has stopped ganesha.nfsd").into());
+            }
             // What was refused would be refused again.
             if by.left() < MOMENT || attempt.left() > MOMENT {
                 return Err(error.context(format!("ganesha.nfsd is {state}")).into());
             }
-            // One that is slow gets the rest of the time for one answer.
-            attempt = by;
         }
         if ctx.depth < 10 {
             return Ok(Seen::Serves(None));

@@ -6,7 +6,7 @@
 //! what is Pacemaker's to say, and while the machine goes down a plain job
 //! would wait for the one that stops Pacemaker, which waits for us.
 
-use std::{io, time::Duration};
+use std::{fs, io, time::Duration};
 
 use anyhow::{Context, anyhow};
 
@@ -46,6 +46,8 @@ pub struct UnitState {
     pub result: String,
     /// Whether a job for it waits or runs.
     pub job: bool,
+    /// `MainPID`: the process that it is, 0 where there is none.
+    pub pid: u32,
 }
 
 impl UnitState {
@@ -59,6 +61,7 @@ impl UnitState {
                 "SubState" => value.clone_into(&mut state.sub),
                 "Result" => value.clone_into(&mut state.result),
                 "Job" => state.job = !matches!(value, "" | "0"),
+                "MainPID" => state.pid = value.parse().unwrap_or(0),
                 _ => {}
             }
         }
@@ -78,6 +81,16 @@ impl UnitState {
     /// Whether it is down, for good.
     pub fn is_ended(&self) -> bool {
         matches!(self.active.as_str(), "inactive" | "failed" | "")
+    }
+
+    /// Whether a signal has stopped its process, which does nothing until
+    /// another has it go on: state `T` of proc_pid_stat(5).
+    pub fn is_suspended(&self, ctx: &Ctx) -> bool {
+        let stat = ctx.path("/proc").join(self.pid.to_string()).join("stat");
+        let stat = fs::read_to_string(stat).unwrap_or_default();
+        // The name before the state may have brackets in it.
+        let after_name = stat.rsplit_once(") ");
+        after_name.is_some_and(|(_, rest)| rest.starts_with('T'))
     }
 }
 
@@ -131,7 +144,9 @@ impl Unit {
     pub fn state(&self, ctx: &Ctx) -> anyhow::Result<UnitState> {
         let show = Cmd::new("systemctl")
             .args(["show", "-p", "LoadState", "-p", "ActiveState"])
-            .args(["-p", "SubState", "-p", "Result", "-p", "Job", "--"])
+            .args([
+                "-p", "SubState", "-p", "Result", "-p", "Job", "-p", "MainPID", "--",
+            ])
             .arg(&self.name);
         match ctx.run(&show) {
             Ok(output) => Ok(UnitState::parse(&output.checked()?)),

@@ -15,10 +15,13 @@ use std::{
     net::{TcpListener, TcpStream},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use storhaug_agents::{ganesha::Ganesha, ganesha_trigger::GaneshaTrigger, ocf::Agent};
 
 use machine::{Machine, UP, outcome};
@@ -237,6 +240,31 @@ fn a_daemon_that_hangs_has_failed_and_is_killed() {
         assert_eq!(machine.ganesha("stop"), 0);
         let kill = "systemctl kill --signal=SIGKILL -- nfs-ganesha.service";
         assert!(machine.asked().contains(&kill.to_owned()));
+    });
+}
+
+#[test]
+fn a_daemon_that_a_signal_has_stopped_is_not_waited_for() {
+    alone(|machine| {
+        serve(say_nothing);
+        let mut stopped = Command::new("sleep")
+            .arg("600")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_raw(i32::try_from(stopped.id()).unwrap());
+        kill(pid, Signal::SIGSTOP).unwrap();
+        machine.write("unit", &format!("{UP}MainPID={pid}\n"));
+        let began = Instant::now();
+        let (code, reason) = machine.monitor("0");
+        assert_eq!(code, 1);
+        assert_eq!(
+            reason,
+            "a signal has stopped ganesha.nfsd: calling NFS at 127.0.0.1:2049: no answer in time"
+        );
+        assert!(began.elapsed() < PATIENCE / 2);
+        stopped.kill().unwrap();
+        stopped.wait().unwrap();
     });
 }
 
