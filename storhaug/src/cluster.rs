@@ -120,6 +120,9 @@ pub struct Smb {
     pub winbind: bool,
     /// Whether nmbd runs (NetBIOS names and browsing).
     pub netbios: bool,
+    /// CTDB's cluster lock, if it is not the one over Corosync: an absolute file
+    /// name, or one of a program after `!`, with its arguments.
+    pub cluster_lock: Option<String>,
 }
 
 /// The NFS service.

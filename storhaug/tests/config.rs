@@ -129,6 +129,17 @@ fn what_is_left_out_has_its_default() {
     );
     let smb = cluster.smb.expect("SMB");
     assert!(smb.winbind && !smb.netbios);
+    assert_eq!(smb.cluster_lock, None);
+}
+
+#[test]
+fn a_cluster_lock_is_a_file_or_a_program() {
+    for lock in ["/run/storhaug/share/lock", "!/usr/libexec/ctdb/helper a b"] {
+        let text = with(TOML, "[smb]", &format!("[smb]\ncluster_lock = \"{lock}\""));
+        let written = canonical(&cluster(&text));
+        let smb = cluster(&written).smb.expect("SMB");
+        assert_eq!(smb.cluster_lock.as_deref(), Some(lock), "{written}");
+    }
 }
 
 #[test]
@@ -143,7 +154,9 @@ fn each_mistake_is_told_with_its_line_and_what_to_write() {
     let storage = |keys: &str| with(TOML, "[smb]", &format!("[storage]\n{keys}\n[smb]"));
     each_is_told(&[
         (with(TOML, "nodes = [", "nodse = ["), 3, "unknown key `nodse` in [cluster]", "write `nodes`"),
-        (with(TOML, "[smb]", "[smb]\ncolour = 1"), 9, "unknown key `colour`", "[smb] knows volumes, winbind, netbios"),
+        (with(TOML, "[smb]", "[smb]\ncolour = 1"), 9, "unknown key `colour`", "[smb] knows volumes, winbind, netbios, cluster_lock"),
+        (with(TOML, "[smb]", "[smb]\ncluster_lock = \"lock\""), 9, "`lock` is no cluster lock", "the absolute name of a file"),
+        (with(TOML, "[smb]", "[smb]\ncluster_lock = \"/a\\nb\""), 9, "no cluster lock", "the absolute name of a file"),
         (with(TOML, "[smb]", "[sbm]"), 8, "unknown table [sbm]", "write [smb]"),
         (format!("name = \"x\"\n{TOML}"), 1, "`name` is in no table", "under [cluster]"),
         (format!("{TOML}HA_NAME = \"x\"\n"), 17, "`HA_NAME` is of the slides' form", "write `name` in [cluster]"),

@@ -56,6 +56,30 @@ fn a_node_that_only_votes_carries_no_address_even_without_a_service() {
 }
 
 #[test]
+fn a_cluster_lock_of_ones_own_is_ctdbs_and_waits_for_its_volume() {
+    for (lock, waits) in [
+        (None, false),
+        (Some("/run/storhaug/share/.ctdb/lock"), true),
+        (Some("/run/storhaug/shared/lock"), false),
+        (Some("!/usr/libexec/ctdb/helper ceph pool lock"), false),
+    ] {
+        let mut cluster = cluster(3, 1);
+        if let Some(smb) = &mut cluster.smb {
+            smb.cluster_lock = lock.map(str::to_owned);
+        }
+        let after = planned(&cluster, None).unwrap().after;
+        let has = |name: &str, value: &str| {
+            let mut all = after.walk().into_iter();
+            all.any(|element| element.get(name) == Some(value))
+        };
+        assert_eq!(has("name", "cluster_lock"), lock.is_some());
+        assert!(lock.is_none_or(|lock| has("value", lock)), "{lock:?}");
+        assert_eq!(has("id", "storhaug-share-then-ctdb"), waits, "{lock:?}");
+        assert_eq!(has("id", "storhaug-ctdb-with-share"), waits, "{lock:?}");
+    }
+}
+
+#[test]
 fn an_id_of_others_inside_ours_is_refused() {
     let cluster = cluster(3, 1);
     let mut cib = planned(&cluster, None).unwrap().before;

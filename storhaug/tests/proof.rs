@@ -415,6 +415,15 @@ fn every_configuration_is_valid() {
             change(|c| c.smb.iter_mut().for_each(|smb| smb.netbios = true)),
         ),
         (
+            "CTDB's lock in a file on the volume",
+            change(|c| {
+                let lock = Some("/run/storhaug/share/.ctdb/lock".into());
+                c.smb
+                    .iter_mut()
+                    .for_each(|smb| smb.cluster_lock.clone_from(&lock));
+            }),
+        ),
+        (
             "no winbindd",
             change(|c| c.smb.iter_mut().for_each(|smb| smb.winbind = false)),
         ),

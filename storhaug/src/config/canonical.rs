@@ -84,6 +84,7 @@ pub fn canonical(cluster: &Cluster) -> String {
         out.list("volumes", smb.volumes.iter().map(String::as_str));
         out.flag("winbind", smb.winbind);
         out.flag("netbios", smb.netbios);
+        out.optional("cluster_lock", smb.cluster_lock.as_deref());
     }
     if let Some(nfs) = &cluster.nfs {
         out.header("[nfs]");

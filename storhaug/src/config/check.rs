@@ -381,7 +381,20 @@ impl<'a> Check<'a> {
                 }
             }
         }
+        let cluster_lock = section.text(&keys::SMB_CLUSTER_LOCK);
+        if let Some(At { value, place }) = &cluster_lock {
+            let file = value.strip_prefix('!').unwrap_or(value);
+            if !file.starts_with('/') || value.contains(char::is_control) {
+                self.wrong(
+                    place,
+                    format!("`{value}` is no cluster lock"),
+                    "write the absolute name of a file on shared storage, or ! and that of a \
+                     program, with its arguments",
+                );
+            }
+        }
         Some(Smb {
+            cluster_lock: cluster_lock.map(|lock| lock.value.to_owned()),
             volumes,
             winbind: section.flag(&keys::SMB_WINBIND).unwrap_or(true),
             netbios: section.flag(&keys::SMB_NETBIOS).unwrap_or(false),

@@ -320,6 +320,15 @@ pub(super) const SMB_NETBIOS: Key = Key {
     meaning: "Whether nmbd runs, for NetBIOS names and browsing.",
     slides: &[],
 };
+pub(super) const SMB_CLUSTER_LOCK: Key = Key {
+    table: Table::Smb,
+    name: "cluster_lock",
+    kind: Kind::Text,
+    default: "a lock over Corosync",
+    meaning: "What keeps two leaders of CTDB apart instead: a file on shared storage, or `!` and \
+              a command that holds a lock, such as CTDB's helper for RADOS.",
+    slides: &[],
+};
 pub(super) const NFS_STATE_VOLUME: Key = Key {
     table: Table::Nfs,
     name: "state_volume",
@@ -386,6 +395,7 @@ pub(super) const KEYS: &[&Key] = &[
     &SMB_VOLUMES,
     &SMB_WINBIND,
     &SMB_NETBIOS,
+    &SMB_CLUSTER_LOCK,
     &NFS_STATE_VOLUME,
     &NFS_CONFIG,
     &FENCING_AGENT,

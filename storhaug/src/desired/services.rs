@@ -1,5 +1,7 @@
 //! The services on every node, and what each of them needs on its own node.
 
+use std::path::Path;
+
 use storhaug_agents::ctdb::{self, Ctdb};
 use storhaug_agents::glusterfs::{self, GlusterFs};
 use storhaug_agents::noded::Noded;
@@ -55,9 +57,16 @@ fn smb_items(cluster: &Cluster, smb: &Smb, facts: &Facts) -> Vec<Item> {
         if let Some(mount) = mount(cluster, &id, volume) {
             clones.push(mount);
             constraints.extend(needs("smbd", &id));
+            let directory = cluster.storage.directory(volume);
+            let lock = smb.cluster_lock.as_ref();
+            if lock.is_some_and(|lock| Path::new(lock).starts_with(directory)) {
+                constraints.extend(needs("ctdb", &id));
+            }
         }
     }
-    let parameters = vec![(&ctdb::NODES, facts.slots.join(" "))];
+    let mut parameters = vec![(&ctdb::NODES, facts.slots.join(" "))];
+    let lock = smb.cluster_lock.iter().cloned();
+    parameters.extend(lock.map(|lock| (&ctdb::CLUSTER_LOCK, lock)));
     let database = Ours {
         id: "ctdb",
         agent: &Ctdb::METADATA,

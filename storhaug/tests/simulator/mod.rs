@@ -58,6 +58,7 @@ pub fn cluster(nodes: usize, vips: usize) -> Cluster {
             volumes: vec!["share".into()],
             winbind: true,
             netbios: false,
+            cluster_lock: None,
         }),
         nfs: None,
         fencing: Fencing::Device {
