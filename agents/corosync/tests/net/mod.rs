@@ -1,6 +1,6 @@
 //! Hosts in network namespaces on one switch, each with a file system view in
-//! which `/run` and Corosync's directories are its own, so that a real Corosync
-//! and the real daemon run on each.
+//! which `/run`, `/dev/shm` and Corosync's directories are its own, so that a real
+//! Corosync and the real daemon run on each.
 //!
 //! A host is a thread that has moved into namespaces of its own: what it starts
 //! and what sockets it makes are there. Everything is gone with the threads.
@@ -58,7 +58,8 @@ impl Host {
             let none: Option<&str> = None;
             let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
             mount(none, "/", none, private, none).unwrap();
-            for directory in ["/run", "/etc/corosync", "/var/lib/corosync"] {
+            // What is killed leaves its buffers in `/dev/shm`.
+            for directory in ["/run", "/etc/corosync", "/var/lib/corosync", "/dev/shm"] {
                 mount(
                     Some("tmpfs"),
                     directory,
