@@ -8,6 +8,7 @@ use std::{
     fs::File,
     io::{ErrorKind, Read},
     os::fd::{AsFd, AsRawFd, OwnedFd},
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -24,6 +25,9 @@ use nix::{
 
 use crate::deadline::Deadline;
 
+/// How soon it is seen that an answer is not wanted any more.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// What became of a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -31,7 +35,7 @@ pub enum Answer {
     Done,
     /// It failed.
     Failed(Errno),
-    /// It had not returned by the deadline.
+    /// It had not returned when it was waited for no longer.
     Hung,
 }
 
@@ -43,6 +47,18 @@ pub enum Answer {
 /// # Errors
 /// No child can be made, or it ended without an answer.
 pub fn call(deadline: Deadline, call: impl FnOnce() -> nix::Result<()>) -> anyhow::Result<Answer> {
+    call_while(deadline, || true, call)
+}
+
+/// The same, as long as the answer is `wanted`.
+///
+/// # Errors
+/// As [`call`].
+pub fn call_while(
+    deadline: Deadline,
+    wanted: impl FnMut() -> bool,
+    call: impl FnOnce() -> nix::Result<()>,
+) -> anyhow::Result<Answer> {
     let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).context("making a pipe")?;
     #[expect(
         unsafe_code,
@@ -55,7 +71,7 @@ pub fn call(deadline: Deadline, call: impl FnOnce() -> nix::Result<()>) -> anyho
         ForkResult::Parent { child } => child,
     };
     drop(theirs);
-    if !readable(&ours, deadline)? {
+    if !readable(&ours, deadline, wanted)? {
         leave(child);
         return Ok(Answer::Hung);
     }
@@ -94,11 +110,16 @@ fn answer(to: &OwnedFd, call: impl FnOnce() -> nix::Result<()>) -> ! {
 }
 
 /// Waits until there is something to read, or nobody left to write it.
-fn readable(fd: &OwnedFd, deadline: Deadline) -> anyhow::Result<bool> {
+fn readable(
+    fd: &OwnedFd,
+    deadline: Deadline,
+    mut wanted: impl FnMut() -> bool,
+) -> anyhow::Result<bool> {
     loop {
-        let left = PollTimeout::try_from(deadline.left()).unwrap_or(PollTimeout::MAX);
+        let left = deadline.earlier(LOOK).left();
+        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], left) {
-            Ok(0) if deadline.expired() => return Ok(false),
+            Ok(0) if deadline.expired() || !wanted() => return Ok(false),
             Ok(0) | Err(Errno::EINTR) => {}
             Ok(_) => return Ok(true),
             Err(error) => return Err(error).context("waiting for the child"),
@@ -114,7 +135,7 @@ fn leave(child: Pid) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
 
@@ -139,6 +160,13 @@ mod tests {
         let soon = Deadline::after(Duration::from_millis(200));
         let hung = call(soon, || poll(&mut [], PollTimeout::NONE).map(drop)).unwrap();
         assert_eq!(hung, Answer::Hung);
+        let long = Deadline::after(Duration::from_secs(60));
+        let hung = call_while(
+            long,
+            || false,
+            || poll(&mut [], PollTimeout::NONE).map(drop),
+        );
+        assert_eq!(hung.unwrap(), Answer::Hung);
         assert!(began.elapsed() < Duration::from_secs(20));
     }
 }

@@ -15,22 +15,19 @@
 //! is its own list everywhere.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, anyhow, bail};
-use nix::{
-    sys::signal::{Signal, kill},
-    time::{ClockId, clock_gettime},
-};
+use nix::sys::signal::{Signal, kill};
 
 use crate::{
     ctdbd::{self, Ctdbd, Flags, Node, RunState},
     deadline::{Expired, until},
     exec::Cmd,
     fencing,
+    mark::Mark,
     ocf::{
         Agent, Code, Ctx, Failure, Kind, Level, Metadata, Op, OrCode, Param, Params, Reload, State,
     },
@@ -280,7 +277,7 @@ impl Agent for Ctdb {
             write_nodes(ctx, &nodes)?;
             self.check_databases(ctx, pnn(&nodes)?)?;
             // A daemon that is gone may have been in a recovery.
-            let _ = fs::remove_file(self.mark(ctx));
+            self.mark(ctx).clear();
         }
         let unit = Unit::new(UNIT);
         unit.start(ctx)?;
@@ -471,27 +468,23 @@ impl Ctdb {
         let reason = match found.trouble() {
             None => {
                 // There is none but after a recovery.
-                let _ = fs::remove_file(mark);
+                mark.clear();
                 return Ok(None);
             }
             Some(Trouble::Lasting(reason)) => bail!(reason),
             Some(Trouble::Passing(reason)) => reason,
         };
-        let now = uptime()?;
-        let began = fs::read_to_string(&mark).ok();
         // Where it cannot be written, a restart would not help either.
-        let begin = || fs::write(&mark, now.to_string()).unwrap_or_default();
-        let Some(began) = began.and_then(|began| began.parse::<i64>().ok()) else {
-            begin();
+        let Some(lasts) = mark.age() else {
+            mark.set();
             return Ok(Some(reason));
         };
-        let lasts = Duration::from_secs((now - began).try_into().unwrap_or_default());
         if lasts > PATIENCE {
             if !fencing::is_due(ctx) {
                 bail!("{reason}, for {} s now", lasts.as_secs());
             }
             // What comes after the fencing has its time as well.
-            begin();
+            mark.set();
             return Ok(Some(format!("{reason}, until a lost node is fenced")));
         }
         // Once a second would be too often for the log.
@@ -654,9 +647,9 @@ impl Ctdb {
         }))
     }
 
-    /// A file that says when the daemon's recovery began, by [`uptime`].
-    fn mark(&self, ctx: &Ctx) -> PathBuf {
-        ctx.path(&self.socket).with_file_name("storhaug-recovery")
+    /// Says when the daemon's recovery began.
+    fn mark(&self, ctx: &Ctx) -> Mark {
+        Mark::at(ctx.path(&self.socket).with_file_name("storhaug-recovery"))
     }
 
     fn connect(&self, ctx: &Ctx) -> anyhow::Result<Option<Ctdbd>> {
@@ -756,11 +749,6 @@ fn write_nodes(ctx: &Ctx, nodes: &Nodes) -> anyhow::Result<()> {
 fn pnn(nodes: &Nodes) -> anyhow::Result<usize> {
     let pnn = nodes.this_node()?;
     pnn.context("parameter nodes: none of them is an address of this node")
-}
-
-/// Seconds since this machine was booted: a clock that nobody sets.
-fn uptime() -> anyhow::Result<i64> {
-    Ok(clock_gettime(ClockId::CLOCK_BOOTTIME)?.tv_sec())
 }
 
 /// Says what was waited for, where the wait was in vain.

@@ -11,7 +11,7 @@ use std::{
     ffi::{OsStr, OsString},
     fmt,
     fs::File,
-    io::{Read, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     os::unix::process::{CommandExt, ExitStatusExt},
     process::ExitStatus,
     time::Duration,
@@ -32,6 +32,9 @@ use crate::deadline::Deadline;
 /// deadline leaves until Pacemaker's timeout. A process that hangs in the kernel
 /// takes for ever and is left behind.
 const REAP: Duration = Duration::from_millis(250);
+
+/// How soon it is seen that the end of a process is not wanted any more.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How much of a process's standard error is repeated in an error.
 const QUOTED: usize = 600;
@@ -189,6 +192,15 @@ impl Output {
     }
 }
 
+/// Whether a command could not be started because there is no such program.
+pub fn is_missing(error: &anyhow::Error) -> bool {
+    let missing = |cause: &(dyn std::error::Error + 'static)| {
+        let error = cause.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    error.chain().any(missing)
+}
+
 /// Whatever runs commands: the machine, or a fake one in a test.
 pub trait Runner {
     /// Runs a command to its end.
@@ -197,6 +209,19 @@ pub trait Runner {
     /// It cannot be started, or has not ended at `deadline`. An exit code other
     /// than 0 is no error here: [`Output::checked`] makes it one.
     fn run(&self, cmd: &Cmd, deadline: Deadline) -> anyhow::Result<Output>;
+
+    /// The same, as long as its end is `wanted`; on a fake machine always.
+    ///
+    /// # Errors
+    /// As [`Runner::run`].
+    fn run_while(
+        &self,
+        cmd: &Cmd,
+        deadline: Deadline,
+        _wanted: &dyn Fn() -> bool,
+    ) -> anyhow::Result<Output> {
+        self.run(cmd, deadline)
+    }
 }
 
 impl<F: Fn(&Cmd) -> anyhow::Result<Output>> Runner for F {
@@ -211,6 +236,15 @@ pub struct Host;
 
 impl Runner for Host {
     fn run(&self, cmd: &Cmd, deadline: Deadline) -> anyhow::Result<Output> {
+        self.run_while(cmd, deadline, &|| true)
+    }
+
+    fn run_while(
+        &self,
+        cmd: &Cmd,
+        deadline: Deadline,
+        wanted: &dyn Fn() -> bool,
+    ) -> anyhow::Result<Output> {
         let [program, args @ ..] = &cmd.argv[..] else {
             bail!("an empty command")
         };
@@ -246,10 +280,14 @@ impl Runner for Host {
         let handle = expression
             .start()
             .with_context(|| format!("starting `{cmd}`"))?;
-        let Some(output) = handle
-            .wait_timeout(deadline.left())
-            .with_context(|| waiting(cmd))?
-        else {
+        let output = loop {
+            let output = handle.wait_timeout(deadline.earlier(LOOK).left());
+            match output.with_context(|| waiting(cmd))? {
+                None if !deadline.expired() && wanted() => {}
+                output => break output,
+            }
+        };
+        let Some(output) = output else {
             for pid in handle.pids() {
                 // No such group: it ended just now, on its own.
                 let _ = killpg(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);

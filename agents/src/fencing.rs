@@ -5,22 +5,57 @@
 //! shared storage wait for the fencing, so an action that waits for them would be
 //! waited for itself.
 
+use std::time::Duration;
+
 use roxmltree::{Document, Node};
 
-use crate::{exec::Cmd, ocf::Ctx};
+use crate::{
+    child::{self, Answer},
+    deadline::Deadline,
+    exec::{Cmd, Output},
+    ocf::Ctx,
+};
+
+/// Why something else has to wait.
+pub const FIRST: &str = "a lost node is to be fenced first";
+
+/// How long Pacemaker may take to say what it knows; it takes 15 ms.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// What of the CIB is asked for: nothing of the nodes that are there.
 const QUERY: &str = "//crm_config | //node_state[@in_ccm='false' or @in_ccm='0']";
 
 /// Whether a node is lost, and not known to be dead, in a cluster that fences.
-/// Takes 15 ms. Where Pacemaker cannot be asked there is no other node.
+/// Where Pacemaker cannot be asked there is no other node.
 pub fn is_due(ctx: &Ctx) -> bool {
     let query = Cmd::new("cibadmin").args(["--query", "--xpath", QUERY]);
-    let answer = ctx.run(&query).and_then(|output| output.checked());
+    let answer = ctx.runner.run(&query, ctx.deadline.earlier(ANSWER));
+    let answer = answer.and_then(|output| output.checked());
     answer.is_ok_and(|cib| Document::parse(&cib).is_ok_and(|cib| is_due_by(&cib)))
 }
 
-/// The same by a CIB, or by those parts of it that say so.
+/// Runs a command that may wait for what a fencing has to come before: until
+/// `deadline`, and no longer than until one is due.
+///
+/// # Errors
+/// As [`crate::exec::Runner::run`].
+pub fn run(ctx: &Ctx, cmd: &Cmd, deadline: Deadline) -> anyhow::Result<Output> {
+    ctx.runner.run_while(cmd, deadline, &|| !is_due(ctx))
+}
+
+/// Has a child make a system call, in the same manner.
+///
+/// # Errors
+/// As [`child::call`].
+pub fn call(
+    ctx: &Ctx,
+    deadline: Deadline,
+    call: impl FnOnce() -> nix::Result<()>,
+) -> anyhow::Result<Answer> {
+    child::call_while(deadline, || !is_due(ctx), call)
+}
+
+/// Whether one is due by a CIB, or by those parts of it that say so.
 ///
 /// A lost node is one that is no member any more, and is expected to be one.
 /// Fencing changes what is expected (Pacemaker, "controld_fencing.c",

@@ -19,11 +19,12 @@ use crate::{
     attribute::Attribute,
     deadline::Deadline,
     exec::Cmd,
-    fencing, ganeshad,
+    ganeshad,
     ocf::{
         Agent, Code, Ctx, Failure, Kind, Level, Metadata, Op, OrCode, Param, Params, Reload, State,
     },
     recovery::{Recovery, Taken},
+    service::{self, Service},
     systemd::Unit,
 };
 
@@ -78,41 +79,14 @@ pub const READY: Attribute = Attribute::new("storhaug-nfs");
 
 const UNIT: &str = "nfs-ganesha.service";
 
-/// How long a daemon that starts may take for one answer, before it is seen
-/// whether it is there still.
-const ATTEMPT: Duration = Duration::from_secs(2);
-
 /// How long a daemon that is to be stopped may take to show that it would listen.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
 /// How long the shared storage may take to be read or written.
 const STORAGE: Duration = Duration::from_secs(15);
 
-/// How long a monitor waits for one answer, before it is seen whether a signal has
-/// stopped the daemon.
-const GLANCE: Duration = Duration::from_secs(2);
-
-/// How long a monitor waits for one answer, before it is seen whether the shared
-/// storage waits for a fencing. Pacemaker fences nobody before the first monitor
-/// is through.
-const PAUSE: Duration = Duration::from_secs(10);
-
-/// No shorter than this is an attempt that got no answer, and not a refusal.
-const MOMENT: Duration = Duration::from_millis(50);
-
-/// What a monitor that gets no answer leaves of its time for asking systemd
-/// why, and for telling Pacemaker.
-const REST: Duration = Duration::from_secs(3);
-
-/// What is seen of the daemon.
-enum Seen {
-    /// It answers; with a complaint where something is wrong all the same.
-    Serves(Option<String>),
-    /// It does not answer, because the shared storage waits for a fencing.
-    Waits,
-    /// It is cleanly stopped.
-    Gone,
-}
+/// How long the daemon may take to answer by D-Bus; it takes milliseconds.
+const DBUS: Duration = Duration::from_secs(10);
 
 /// The agent.
 #[derive(Debug)]
@@ -188,35 +162,10 @@ impl Agent for Ganesha {
     }
 
     fn start(&self, ctx: &Ctx) -> Result<(), Failure> {
-        let unit = unit();
-        if !unit.state(ctx)?.is_active() {
+        if !unit().state(ctx)?.is_active() {
             self.prepare(ctx)?;
         }
-        unit.start(ctx)?;
-        let mut last = None;
-        let ready = unit.until_ready(ctx, "ganesha.nfsd to answer", || {
-            let by = ctx.deadline.earlier(ATTEMPT);
-            match self.ask(by).and_then(|()| ganeshad::in_grace(ctx, by)) {
-                Ok(_) => return Ok(Some(true)),
-                Err(error) => last = Some(error),
-            }
-            // What is left at the end is for the reason of the failure.
-            let due = ctx.deadline.left() > ATTEMPT && fencing::is_due(ctx);
-            Ok(due.then_some(false))
-        });
-        match (ready, last) {
-            (Ok(true), _) => {}
-            (Ok(false), _) => {
-                let news =
-                    "ganesha.nfsd does not answer yet, and a lost node is to be fenced first";
-                ctx.log(Level::Warning, news);
-                return Ok(());
-            }
-            (Err(error), None) => return Err(error.into()),
-            (Err(error), Some(last)) => return Err(last.context(error.to_string()).into()),
-        }
-        READY.publish(ctx);
-        Ok(())
+        service::start(self, ctx)
     }
 
     fn stop(&self, ctx: &Ctx) -> Result<(), Failure> {
@@ -224,7 +173,7 @@ impl Agent for Ganesha {
         let unit = unit();
         let state = unit.state(ctx)?;
         if !state.is_ended()
-            && let Err(error) = self.ask(ctx.deadline.earlier(SIGN_OF_LIFE))
+            && let Err(error) = self.ask(ctx, ctx.deadline.earlier(SIGN_OF_LIFE))
         {
             // It would not hear that it is to stop.
             ctx.log(Level::Warning, &format!("killing {UNIT}: {error:#}"));
@@ -235,71 +184,42 @@ impl Agent for Ganesha {
     }
 
     fn monitor(&self, ctx: &Ctx) -> Result<State, Failure> {
-        let seen = self.look(ctx);
-        if !ctx.probe {
-            match seen {
-                Ok(Seen::Serves(_)) => READY.publish(ctx),
-                // As before: no other node does better.
-                Ok(Seen::Waits) => {}
-                Ok(Seen::Gone) | Err(_) => READY.withdraw(ctx),
-            }
-        }
-        Ok(match seen? {
-            Seen::Serves(None) => State::Running,
-            Seen::Serves(Some(complaint)) => State::Degraded(complaint),
-            Seen::Waits => State::Degraded(
-                "ganesha.nfsd does not answer, and a lost node is to be fenced first".into(),
-            ),
-            Seen::Gone => State::NotRunning,
-        })
+        service::monitor(self, ctx)
     }
 }
 
-impl Ganesha {
-    /// Asks the daemon what a client would ask.
-    fn ask(&self, deadline: Deadline) -> anyhow::Result<()> {
+impl Service for Ganesha {
+    fn program(&self) -> &'static str {
+        "ganesha.nfsd"
+    }
+
+    fn unit(&self, _: &Ctx) -> anyhow::Result<Unit> {
+        Ok(unit())
+    }
+
+    fn attribute(&self) -> Option<Attribute> {
+        Some(READY)
+    }
+
+    fn ask(&self, _: &Ctx, deadline: Deadline) -> anyhow::Result<()> {
         let here = SocketAddr::from((Ipv4Addr::LOCALHOST, ganeshad::PORT));
         ganeshad::null(here, deadline)
     }
 
-    fn look(&self, ctx: &Ctx) -> Result<Seen, Failure> {
-        // The unit costs a process to look at: when the daemon answers, only
-        // those ask who want to know it exactly.
-        if (ctx.probe || ctx.depth >= 10) && unit().state(ctx)?.is_ended() {
-            return Ok(Seen::Gone);
-        }
-        let by = ctx.deadline.before((ctx.deadline.left() / 4).min(REST));
-        let mut patience = [GLANCE, PAUSE].into_iter();
-        loop {
-            // One that is slow gets the rest of the time for one answer.
-            let attempt = patience.next().map_or(by, |patience| by.earlier(patience));
-            let Err(error) = self.ask(attempt) else {
-                break;
-            };
-            let state = unit().state(ctx)?;
-            if state.is_ended() {
-                return Ok(Seen::Gone);
-            }
-            if fencing::is_due(ctx) {
-                return Ok(Seen::Waits);
-            }
-            if state.is_suspended(ctx) {
-                return Err(error.context("a signal has stopped ganesha.nfsd").into());
-            }
-            // What was refused would be refused again.
-            if by.left() < MOMENT || attempt.left() > MOMENT {
-                return Err(error.context(format!("ganesha.nfsd is {state}")).into());
-            }
-        }
-        if ctx.depth < 10 {
-            return Ok(Seen::Serves(None));
-        }
-        // Clients are served all the same, until an address moves.
-        let grace = ganeshad::in_grace(ctx, by);
-        let complaint = grace.map_err(|error| format!("no address could be taken: {error:#}"));
-        Ok(Seen::Serves(complaint.err()))
+    /// An address that comes is told to it by D-Bus.
+    fn ask_first(&self, ctx: &Ctx, deadline: Deadline) -> anyhow::Result<()> {
+        self.ask(ctx, deadline)?;
+        ganeshad::in_grace(ctx, deadline).map(drop)
     }
 
+    /// Clients are served all the same, until an address moves.
+    fn complaint(&self, ctx: &Ctx) -> Option<String> {
+        let error = ganeshad::in_grace(ctx, ctx.deadline.earlier(DBUS)).err()?;
+        Some(format!("no address could be taken: {error:#}"))
+    }
+}
+
+impl Ganesha {
     /// Writes what the daemon reads when it starts.
     fn prepare(&self, ctx: &Ctx) -> anyhow::Result<()> {
         let node = node(ctx)?;
@@ -312,7 +232,7 @@ impl Ganesha {
             )
         };
         recovery.create(by).with_context(storage)?;
-        let records = recovery.read(ctx, by).with_context(storage)?;
+        let records = recovery.read(by).with_context(storage)?;
         recovery
             .prepare(&records, node, &ganeshad::clients(ctx), by)
             .with_context(storage)?;

@@ -168,7 +168,7 @@ impl GaneshaTrigger {
             .with_context(|| format!("reading {}: does ganesha run here?", file.display()))?;
         let node = node.trim().parse()?;
         let recovery = Recovery::new(ctx, &self.state_directory);
-        let records = recovery.read(ctx, by).context("reading the records")?;
+        let records = recovery.read(by).context("reading the records")?;
         let taken = Taken::new(ctx, ganeshad::RUNTIME);
         let mut known = taken.read()?;
         let takeover = records.takeover(self.ip, node, &ganeshad::clients(ctx), &known);

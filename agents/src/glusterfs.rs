@@ -29,6 +29,7 @@ use crate::{
     child::{self, Answer},
     deadline::{Deadline, until},
     exec::{Cmd, Runner},
+    fencing,
     mounts::{self, Mount},
     ocf::{
         Agent, Code, Ctx, Failure, Kind, Level, Metadata, Op, OrCode, Param, Params, Reload, State,
@@ -287,8 +288,9 @@ impl Agent for GlusterFs {
     fn start(&self, ctx: &Ctx) -> Result<(), Failure> {
         match self.found(ctx)? {
             Found::Ours(mount) => {
-                match self.answer(ctx.deadline.before(ctx.deadline.left() / 2))? {
+                match self.answer(ctx, ctx.deadline.before(ctx.deadline.left() / 2))? {
                     Answer::Done => return Ok(()),
+                    Answer::Hung if self.waits(ctx) => return Ok(()),
                     answer => {
                         let reason = self.silence(ctx, &mount, answer);
                         ctx.log(Level::Warning, &format!("mounting anew: {reason:#}"));
@@ -309,14 +311,23 @@ impl Agent for GlusterFs {
             .mode(0o755)
             .create(&self.directory)
             .with_context(|| format!("creating {}", self.directory.display()))?;
-        self.mount(ctx)?;
+        if let Err(error) = self.mount(ctx)
+            && !matches!(self.found(ctx)?, Found::Ours(_))
+        {
+            return Err(error.into());
+        }
         let what = format!("{} to answer", self.directory.display());
         until(ctx.deadline, EVERY * 4, &what, || {
             match self.found(ctx)? {
-                Found::Ours(mount) => match self.answer(ctx.deadline)? {
+                Found::Ours(mount) => match self.answer(ctx, ctx.deadline)? {
                     Answer::Done => Ok(Some(())),
+                    Answer::Hung if self.waits(ctx) => Ok(Some(())),
                     // Its bricks are not connected yet.
-                    Answer::Failed(Errno::ENOTCONN) if !ctx.deadline.expired() => Ok(None),
+                    Answer::Failed(Errno::ENOTCONN)
+                        if !ctx.deadline.expired() && !fencing::is_due(ctx) =>
+                    {
+                        Ok(None)
+                    }
                     answer => Err(self.silence(ctx, &mount, answer)),
                 },
                 Found::Foreign(mount) => Err(self.foreign(&mount)),
@@ -343,7 +354,7 @@ impl Agent for GlusterFs {
         // Whoever called this may have done so from within the mount.
         std::env::set_current_dir("/").context("going to /")?;
         let patience = (ctx.deadline.left() / 4).min(PATIENCE);
-        let answer = self.answer(Deadline::after(patience))?;
+        let answer = self.answer(ctx, Deadline::after(patience))?;
         if answer != Answer::Done {
             let silence = self.silence(ctx, &mount, answer);
             self.cut(ctx, &mount, &format!("{silence:#}"))?;
@@ -377,8 +388,9 @@ impl Agent for GlusterFs {
             Found::Foreign(mount) => return Err(self.foreign(&mount).into()),
             Found::Nothing => return Ok(State::NotRunning),
         };
-        match self.answer(ctx.deadline)? {
+        match self.answer(ctx, ctx.deadline)? {
             Answer::Done => {}
+            Answer::Hung if self.waits(ctx) => return Ok(State::Running),
             answer => return Err(self.silence(ctx, &mount, answer).into()),
         }
         if ctx.depth < 10 {
@@ -483,9 +495,21 @@ impl GlusterFs {
     }
 
     /// Whether the mount answers.
-    fn answer(&self, deadline: Deadline) -> anyhow::Result<Answer> {
+    fn answer(&self, ctx: &Ctx, deadline: Deadline) -> anyhow::Result<Answer> {
         let path = CString::new(self.directory.as_os_str().as_bytes())?;
-        child::call(deadline, || statfs(path.as_c_str()).map(drop)).context("asking the mount")
+        fencing::call(ctx, deadline, || statfs(path.as_c_str()).map(drop))
+            .context("asking the mount")
+    }
+
+    /// Whether a mount that hangs does so because a lost node is still to be fenced,
+    /// whose bricks it waits for: no failure of this one.
+    fn waits(&self, ctx: &Ctx) -> bool {
+        let due = fencing::is_due(ctx);
+        if due {
+            let news = format!("{} hangs: {}", self.directory.display(), fencing::FIRST);
+            ctx.log(Level::Warning, &news);
+        }
+        due
     }
 
     /// Says how the mount does not answer.
@@ -525,14 +549,16 @@ impl GlusterFs {
             .arg(&self.directory);
         let deadline = ctx.deadline.before(ctx.deadline.left() / 4);
         let retry = ctx.deadline.before(ctx.deadline.left() / 2).earlier(RETRY);
-        until(retry, Duration::from_secs(1), "the mount", || {
-            let output = ctx.runner.run(&cmd, deadline)?;
-            match output.checked() {
+        until(
+            retry,
+            Duration::from_secs(1),
+            "the mount",
+            || match fencing::run(ctx, &cmd, deadline)?.checked() {
                 Ok(_) => Ok(Some(())),
                 Err(error) if retry.expired() => Err(anyhow!("{error:#}: {}", self.see_log())),
                 Err(_) => Ok(None),
-            }
-        })
+            },
+        )
     }
 
     /// The administrator's options, and [`COHERENT`] where they say nothing.

@@ -10,6 +10,32 @@ use std::{
 
 use anyhow::Context;
 
+/// File systems that more than one machine can have. What others serve in user
+/// space is this machine's own, archives and windows to a desktop for instance.
+const SHARED: [&str; 21] = [
+    "afs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "fuse.ceph",
+    "fuse.ceph-fuse",
+    "fuse.glusterfs",
+    "fuse.juicefs",
+    "fuse.mfs",
+    "fuse.rclone",
+    "fuse.s3fs",
+    "fuse.seaweedfs",
+    "fuse.sshfs",
+    "gfs2",
+    "gpfs",
+    "lustre",
+    "nfs",
+    "nfs4",
+    "ocfs2",
+    "orangefs",
+    "smb3",
+];
+
 /// A mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
@@ -22,6 +48,24 @@ pub struct Mount {
     pub fstype: String,
     /// What is mounted; `server:/volume` for GlusterFS.
     pub source: OsString,
+}
+
+impl Mount {
+    /// Whether something is mounted below it as soon as somebody looks for it.
+    pub fn is_on_demand(&self) -> bool {
+        self.fstype == "autofs"
+    }
+
+    /// Whether more than one machine can have the file system.
+    pub fn is_shared(&self) -> bool {
+        SHARED.contains(&self.fstype.as_str())
+    }
+
+    /// Whether a look at the file system may have to wait for more than this
+    /// machine's own kernel.
+    pub fn may_hang(&self) -> bool {
+        self.is_shared() || self.is_on_demand() || self.fstype.starts_with("fuse")
+    }
 }
 
 impl std::fmt::Display for Mount {
@@ -77,6 +121,15 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     plain
 }
 
+/// The mount that a path without symbolic links is on.
+pub fn of<'a>(path: &Path, mounts: &'a [Mount]) -> Option<&'a Mount> {
+    let root = Path::new("/");
+    let over = |mount: &&Mount| mount.point == root || is_within(path.as_os_str(), &mount.point);
+    // A later mount covers an earlier one.
+    let length = |mount: &&Mount| mount.point.as_os_str().len();
+    mounts.iter().filter(over).max_by_key(length)
+}
+
 /// Whether `path` is `directory` or below it. Works on the text alone, which
 /// may be a link of `/proc` that ends in ` (deleted)`.
 pub fn is_within(path: &OsStr, directory: &Path) -> bool {
@@ -115,6 +168,28 @@ mod tests {
         assert_eq!(gluster.to_string(), r"n1:/s%\s (fuse.glusterfs)");
         assert_eq!(gluster.device, "0:47");
         assert_eq!(mounts[2].to_string(), "- (tmpfs)");
+    }
+
+    #[test]
+    fn the_last_mount_on_a_path_counts() {
+        let mount = |point: &str, fstype: &str| Mount {
+            device: "0:50".to_owned(),
+            point: point.into(),
+            fstype: fstype.to_owned(),
+            source: "none".into(),
+        };
+        let mounts = [
+            mount("/", "ext4"),
+            mount("/srv", "nfs4"),
+            mount("/srv/own", "ext4"),
+            mount("/srv/own", "ceph"),
+        ];
+        let of = |path: &str, mounts| of(Path::new(path), mounts);
+        assert_eq!(of("/srv/own/x", &mounts), Some(&mounts[3]));
+        assert_eq!(of("/srv/own/x", &mounts[..3]), Some(&mounts[2]));
+        assert_eq!(of("/srv/x", &mounts), Some(&mounts[1]));
+        assert_eq!(of("/x", &mounts), Some(&mounts[0]));
+        assert_eq!(of("/x", &mounts[1..]), None);
     }
 
     #[test]

@@ -25,7 +25,8 @@
 //! directory within.
 //!
 //! The file system may hang when a node dies. So it is read by a command, and
-//! written by a child, neither of which is waited for beyond a deadline.
+//! written by a child, neither of which is waited for beyond a deadline, nor when
+//! the node is still to be fenced.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -47,9 +48,10 @@ use nix::{
 };
 
 use crate::{
-    child::{self, Answer},
+    child::Answer,
     deadline::{Deadline, until},
     exec::Cmd,
+    fencing,
     ocf::Ctx,
 };
 
@@ -253,14 +255,16 @@ impl Records {
 
 /// The directory on shared storage.
 #[derive(Clone, Debug)]
-pub struct Recovery {
+pub struct Recovery<'a> {
+    ctx: Ctx<'a>,
     root: PathBuf,
 }
 
-impl Recovery {
+impl<'a> Recovery<'a> {
     /// Below the directory that the cluster keeps its state of NFS in.
-    pub fn new(ctx: &Ctx, state_directory: &Path) -> Self {
+    pub fn new(ctx: &Ctx<'a>, state_directory: &Path) -> Self {
         Self {
+            ctx: *ctx,
             root: ctx.path(state_directory).join("recovery"),
         }
     }
@@ -301,7 +305,7 @@ impl Recovery {
     ///
     /// # Errors
     /// They cannot be read, or not by `deadline`.
-    pub fn read(&self, ctx: &Ctx, deadline: Deadline) -> anyhow::Result<Records> {
+    pub fn read(&self, deadline: Deadline) -> anyhow::Result<Records> {
         let find = Cmd::new("find")
             .arg(&self.root)
             .args(["-ignore_readdir_race", "-mindepth", "2"])
@@ -310,7 +314,7 @@ impl Recovery {
         let mut attempts = 0;
         let found = until(deadline, AGAIN, "the records to be read", || {
             attempts += 1;
-            match ctx.runner.run(&find, deadline)?.checked() {
+            match fencing::run(&self.ctx, &find, deadline)?.checked() {
                 Ok(found) => Ok(Some(found)),
                 Err(error) if attempts == ATTEMPTS => Err(error),
                 Err(_) => Ok(None),
@@ -418,7 +422,8 @@ impl Recovery {
         if steps.is_empty() {
             return Ok(());
         }
-        match child::call(deadline, || steps.iter().try_for_each(Step::take)).with_context(doing)? {
+        let take = || steps.iter().try_for_each(Step::take);
+        match fencing::call(&self.ctx, deadline, take).with_context(doing)? {
             Answer::Done => Ok(()),
             Answer::Failed(errno) => Err(anyhow!(errno)).with_context(doing),
             Answer::Hung => Err(anyhow!("it hangs")).with_context(doing),

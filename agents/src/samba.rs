@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use nix::{
     sys::{
         signal::{Signal, kill},
@@ -24,14 +24,16 @@ use nix::{
 
 use crate::{
     attribute::Attribute,
-    child::{self, Answer},
+    child::Answer,
     ctdbd::{self, Ctdbd},
     deadline::{Deadline, until},
-    exec::Cmd,
-    fencing, mounts,
+    exec::{Cmd, is_missing},
+    fencing,
+    mounts::{self, Mount},
     ocf::{
         Agent, Code, Ctx, Failure, Kind, Level, Metadata, Op, OrCode, Param, Params, Reload, State,
     },
+    service::{self, Service},
     systemd::Unit,
 };
 
@@ -41,7 +43,7 @@ mod netbios;
 pub mod settings;
 
 use faults::{Fault, Gravity, Place};
-use settings::{Directory, Settings};
+use settings::{Directory, Settings, Share};
 
 /// Which daemon.
 pub const DAEMON: Param = Param {
@@ -87,12 +89,13 @@ pub const ADDRESS: Param = Param {
 /// that carries SMB asks for it.
 pub const READY: Attribute = Attribute::new("storhaug-smb");
 
-/// How long a daemon that starts may take for one answer, before it is seen
-/// whether it is there still.
-const ATTEMPT: Duration = Duration::from_secs(2);
-
 /// How long one directory of a share may take to be looked at.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// The first number of a user who is no daemon, and that of nobody: systemd's "Users,
+/// Groups, UIDs and GIDs".
+const FIRST_USER: u32 = 1000;
+const NOBODY: u32 = 65_534;
 
 /// How long `testparm` may take; with a configuration in the registry it asks
 /// CTDB.
@@ -101,23 +104,13 @@ const READ: Duration = Duration::from_secs(10);
 /// For how long a monitor tries again to read the configuration.
 const RECOVERY: Duration = Duration::from_secs(20);
 
-const FENCING: &str = "a lost node is to be fenced first";
-
 /// How soon it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// How long a monitor waits for one answer, before it is seen whether the daemon
-/// itself waits for something. Pacemaker fences nobody before the first monitor
-/// is through.
-const PAUSE: Duration = Duration::from_secs(10);
 
 /// How long CTDB may take to say whether it recovers; it takes milliseconds.
 const CTDB: Duration = Duration::from_secs(1);
 
-/// What a monitor that gets no answer leaves of its time for asking systemd
-/// why, and for telling Pacemaker.
-const REST: Duration = Duration::from_secs(3);
-
+/// How often it is looked whether a process has ended.
 const EVERY: Duration = Duration::from_millis(50);
 
 /// A daemon of Samba.
@@ -146,16 +139,6 @@ impl Daemon {
             Self::Nmbd => &["nmbd.service", "nmb.service"],
         }
     }
-}
-
-/// What is seen of a daemon.
-enum Seen {
-    /// It answers; with a complaint where something is wrong all the same.
-    Serves(Option<String>),
-    /// It does not answer, and this is why that is no failure of its own.
-    Waits(&'static str),
-    /// It is cleanly stopped.
-    Gone,
 }
 
 /// The agent.
@@ -212,7 +195,7 @@ impl Agent for Samba {
         }
         self.unit(ctx)?.installed(ctx)?;
         let settings = self.settings(ctx, ctx.deadline.before(ctx.deadline.left() / 2))?;
-        let faults = self.faults(ctx, &settings)?;
+        let faults = self.faults(&settings, &place(ctx)?);
         let (dangers, weaknesses) = faults
             .into_iter()
             .partition::<Vec<_>, _>(|fault| fault.gravity == Gravity::Danger);
@@ -233,38 +216,12 @@ impl Agent for Samba {
     }
 
     fn start(&self, ctx: &Ctx) -> Result<(), Failure> {
-        let unit = self.unit(ctx)?;
-        unit.start(ctx)?;
-        let program = self.daemon.program();
-        let mut last = None;
-        let ready = unit.until_ready(ctx, &format!("{program} to answer"), || {
-            match self.ask(ctx, ctx.deadline.earlier(ATTEMPT)) {
-                Ok(()) => return Ok(Some(true)),
-                Err(error) => last = Some(error),
-            }
-            // What is left at the end is for the reason of the failure.
-            let due = ctx.deadline.left() > ATTEMPT && fencing::is_due(ctx);
-            Ok(due.then_some(false))
-        });
-        match (ready, last) {
-            (Ok(true), _) => {}
-            (Ok(false), _) => {
-                let news = format!("{program} does not answer yet, and {FENCING}");
-                ctx.log(Level::Warning, &news);
-                return Ok(());
-            }
-            (Err(error), None) => return Err(error.into()),
-            (Err(error), Some(last)) => return Err(last.context(error.to_string()).into()),
-        }
-        if self.daemon == Daemon::Smbd {
-            READY.publish(ctx);
-        }
-        Ok(())
+        service::start(self, ctx)
     }
 
     fn stop(&self, ctx: &Ctx) -> Result<(), Failure> {
-        if self.daemon == Daemon::Smbd {
-            READY.withdraw(ctx);
+        if let Some(attribute) = self.attribute() {
+            attribute.withdraw(ctx);
         }
         let by = ctx.deadline.before(ctx.deadline.left() / 4);
         let stopped = self.unit(ctx).and_then(|unit| unit.stop(&ctx.by(by)));
@@ -295,37 +252,23 @@ impl Agent for Samba {
     }
 
     fn monitor(&self, ctx: &Ctx) -> Result<State, Failure> {
-        let seen = self.look(ctx);
-        if self.daemon == Daemon::Smbd && !ctx.probe {
-            match seen {
-                Ok(Seen::Serves(_)) => READY.publish(ctx),
-                // As before: no other node does better.
-                Ok(Seen::Waits(_)) => {}
-                Ok(Seen::Gone) | Err(_) => READY.withdraw(ctx),
-            }
-        }
-        Ok(match seen? {
-            Seen::Serves(None) => State::Running,
-            Seen::Serves(Some(complaint)) => State::Degraded(complaint),
-            Seen::Waits(reason) => {
-                let program = self.daemon.program();
-                ctx.log(
-                    Level::Warning,
-                    &format!("{program} does not answer: {reason}"),
-                );
-                State::Running
-            }
-            Seen::Gone => State::NotRunning,
-        })
+        service::monitor(self, ctx)
     }
 }
 
-impl Samba {
+impl Service for Samba {
+    fn program(&self) -> &'static str {
+        self.daemon.program()
+    }
+
     fn unit(&self, ctx: &Ctx) -> anyhow::Result<Unit> {
         Unit::first_of(ctx, self.daemon.units())
     }
 
-    /// Asks the daemon what a client would ask.
+    fn attribute(&self) -> Option<Attribute> {
+        (self.daemon == Daemon::Smbd).then_some(READY)
+    }
+
     fn ask(&self, ctx: &Ctx, deadline: Deadline) -> anyhow::Result<()> {
         match self.daemon {
             Daemon::Smbd => {
@@ -341,142 +284,145 @@ impl Samba {
         }
     }
 
-    fn look(&self, ctx: &Ctx) -> Result<Seen, Failure> {
-        // The unit costs a process to look at: when the daemon answers, only
-        // those ask who want to know it exactly.
-        if (ctx.probe || ctx.depth >= 10) && self.unit(ctx)?.state(ctx)?.is_ended() {
-            return self.absence(ctx);
+    /// The agent of CTDB tells how long a recovery may last.
+    fn hold_up(&self, ctx: &Ctx) -> Option<&'static str> {
+        if matches!(recovering(ctx), Ok(Some(true))) {
+            return Some("CTDB recovers");
         }
-        let by = ctx.deadline.before((ctx.deadline.left() / 4).min(REST));
-        let mut attempt = by.earlier(PAUSE);
-        loop {
-            let Err(error) = self.ask(ctx, attempt) else {
-                break;
-            };
-            let state = self.unit(ctx)?.state(ctx)?;
-            if state.is_ended() {
-                return self.absence(ctx);
-            }
-            if let Some(reason) = hold_up(ctx) {
-                return Ok(Seen::Waits(reason));
-            }
-            // What was refused would be refused again.
-            if by.left() < EVERY || attempt.left() > EVERY {
-                let program = self.daemon.program();
-                return Err(error.context(format!("{program} is {state}")).into());
-            }
-            // One that is slow gets the rest of the time for one answer.
-            attempt = by;
-        }
-        let complaint = (ctx.depth >= 10).then(|| self.complaint(ctx));
-        Ok(Seen::Serves(complaint.flatten()))
+        fencing::is_due(ctx).then_some(fencing::FIRST)
     }
 
-    /// What a unit that is down means.
-    fn absence(&self, ctx: &Ctx) -> Result<Seen, Failure> {
-        let program = self.daemon.program();
+    fn absence(&self, ctx: &Ctx) -> anyhow::Result<()> {
+        let program = self.program();
         match processes(ctx, program).first() {
-            None => Ok(Seen::Gone),
-            Some(pid) => Err(anyhow!("{program} runs ({pid}), but not as a unit: stop it").into()),
+            None => Ok(()),
+            Some(pid) => bail!("{program} runs ({pid}), but not as a unit: stop it"),
         }
     }
 
-    /// What is wrong though the daemon serves: a restart would not help.
     fn complaint(&self, ctx: &Ctx) -> Option<String> {
+        let found = self.weakness(ctx);
+        found.unwrap_or_else(|error| Some(format!("{error:#}")))
+    }
+}
+
+impl Samba {
+    /// What is wrong with the settings and the shares of a daemon that serves.
+    fn weakness(&self, ctx: &Ctx) -> anyhow::Result<Option<String>> {
         let by = ctx.deadline.before(ctx.deadline.left() / 2);
-        let settings = match self.settings(ctx, by.earlier(RECOVERY)) {
-            Ok(settings) => settings,
-            Err(error) => return Some(format!("{error:#}")),
-        };
-        let faults = self.faults(ctx, &settings);
-        let danger = faults.map(|faults| {
-            let mut faults = faults.into_iter();
-            faults.find(|fault| fault.gravity == Gravity::Danger)
-        });
-        match danger {
-            Ok(Some(danger)) => {
-                return Some(format!("{}: {}", self.smb_conf.display(), danger.text));
-            }
-            Ok(None) => {}
-            Err(error) => return Some(format!("{error:#}")),
+        let settings = self.settings(ctx, by.earlier(RECOVERY));
+        let settings = settings.map_err(|failure| failure.error)?;
+        let place = place(ctx)?;
+        let mut faults = self.faults(&settings, &place).into_iter();
+        if let Some(danger) = faults.find(|fault| fault.gravity == Gravity::Danger) {
+            return Ok(Some(format!(
+                "{}: {}",
+                self.smb_conf.display(),
+                danger.text
+            )));
         }
-        if self.daemon != Daemon::Smbd {
-            return None;
-        }
-        settings.shares().find_map(|share| {
-            let Directory::At(path) = share.directory else {
-                return None;
-            };
-            let name = CString::new(path.as_os_str().as_bytes()).ok()?;
-            let deadline = ctx.deadline.earlier(LOOK);
-            let reason = match child::call(deadline, || stat(name.as_c_str()).map(drop)) {
-                Ok(Answer::Done) => return None,
-                Ok(Answer::Failed(errno)) => errno.desc().to_owned(),
-                Ok(Answer::Hung) => "hangs".to_owned(),
-                Err(error) => format!("{error:#}"),
-            };
-            let path = path.display();
-            Some(format!("share [{}]: {path}: {reason}", share.name))
-        })
+        let mut shares = settings.shares().filter(|_| self.daemon == Daemon::Smbd);
+        Ok(shares.find_map(|share| unusable(ctx, &share, &place)))
     }
 
-    /// Reads the settings, again and again until `by`: what is in the registry
-    /// cannot be read while CTDB recovers.
-    fn settings(&self, ctx: &Ctx, by: Deadline) -> anyhow::Result<Settings> {
+    /// Reads the settings. What is in the registry cannot be read while CTDB
+    /// recovers, so it is tried again until `by`.
+    ///
+    /// # Errors
+    /// They are wrong ([`Code::ErrArgs`]): CTDB serves, before and after. Or they
+    /// may be read later.
+    fn settings(&self, ctx: &Ctx, by: Deadline) -> Result<Settings, Failure> {
         let testparm = Cmd::new("testparm")
             .args(["-s", "-v", "--suppress-prompt"])
             .arg(&self.smb_conf);
+        let mut served = false;
         let text = until(by, AGAIN, "the settings", || {
-            let output = ctx.runner.run(&testparm, ctx.deadline.earlier(READ));
-            match output.and_then(|output| output.checked()) {
-                Ok(text) => Ok(Some(text)),
-                Err(error) if by.expired() || fencing::is_due(ctx) => Err(error),
-                Err(_) => Ok(None),
-            }
-        });
-        let text = text.with_context(|| format!("reading {}", self.smb_conf.display()))?;
+            let output = fencing::run(ctx, &testparm, ctx.deadline.earlier(READ));
+            let refused = output.is_ok();
+            let error = match output.and_then(|output| output.checked()) {
+                Ok(text) => return Ok(Some(Ok(text))),
+                Err(error) => error,
+            };
+            let ctdb = recovering(ctx);
+            let serves = matches!(ctdb, Ok(Some(false)));
+            let served = std::mem::replace(&mut served, serves);
+            let code = if is_missing(&error) {
+                Code::ErrInstalled
+            } else if refused && served && serves {
+                Code::ErrArgs
+            } else if by.expired() || matches!(ctdb, Ok(None)) || fencing::is_due(ctx) {
+                Code::ErrGeneric
+            } else {
+                return Ok(None);
+            };
+            let error = error.context(format!("reading {}", self.smb_conf.display()));
+            Ok(Some(Err(Failure::new(code, error))))
+        })??;
         Ok(Settings::parse(&text))
     }
 
     /// What is wrong with the settings, as far as it matters to this daemon:
     /// shares are smbd's.
-    fn faults(&self, ctx: &Ctx, settings: &Settings) -> anyhow::Result<Vec<Fault>> {
-        let mounts = mounts::read(&ctx.path("/proc/self/mountinfo"))?;
-        let name = ctx.path("/proc/sys/kernel/hostname");
-        let node =
-            fs::read_to_string(&name).with_context(|| format!("reading {}", name.display()))?;
-        let place = Place {
-            node: node.trim_end(),
-            mounts: &mounts,
-            homes: &homes(ctx),
-            root: ctx.root,
-        };
+    fn faults(&self, settings: &Settings, place: &Place) -> Vec<Fault> {
         let mut faults = faults::faults(settings, place);
         faults.retain(|fault| fault.share.is_none() || self.daemon == Daemon::Smbd);
-        Ok(faults)
+        faults
     }
+}
+
+/// This machine, as far as settings go with it.
+fn place(ctx: &Ctx) -> anyhow::Result<Place> {
+    let name = ctx.path("/proc/sys/kernel/hostname");
+    let node = fs::read_to_string(&name).with_context(|| format!("reading {}", name.display()))?;
+    Ok(Place {
+        node: node.trim_end().to_owned(),
+        mounts: mounts::read(&ctx.path("/proc/self/mountinfo"))?,
+        homes: homes(ctx),
+        root: ctx.root.to_owned(),
+    })
 }
 
 /// The homes of this machine's own users; those of a directory service are below
 /// `template homedir`. Source: passwd(5).
 fn homes(ctx: &Ctx) -> Vec<PathBuf> {
     let users = fs::read_to_string(ctx.path("/etc/passwd")).unwrap_or_default();
-    let homes = users.lines().filter_map(|user| user.split(':').nth(5));
-    homes.map(PathBuf::from).collect()
+    let home = |user: &str| {
+        let mut fields = user.split(':');
+        let number: u32 = fields.nth(2)?.parse().ok()?;
+        let home = fields.nth(2)?;
+        (number >= FIRST_USER && number != NOBODY).then(|| home.into())
+    };
+    users.lines().filter_map(home).collect()
 }
 
-/// What every daemon waits for, and no restart would end: the agent of CTDB
-/// tells how long that may last.
-fn hold_up(ctx: &Ctx) -> Option<&'static str> {
-    let ctdbd = Ctdbd::connect(&ctx.path(ctdbd::SOCKET), ctx.deadline.earlier(CTDB));
-    let recovers = match ctdbd {
-        Ok(Some(mut ctdbd)) => ctdbd.recovering().unwrap_or_default(),
-        _ => false,
+/// Why clients cannot use a share.
+fn unusable(ctx: &Ctx, share: &Share, place: &Place) -> Option<String> {
+    let Directory::At(path) = share.directory else {
+        return None;
     };
-    if recovers {
-        return Some("CTDB recovers");
+    // To look at what is mounted on demand would have it mounted for ever.
+    if place.mount(path).is_some_and(Mount::is_on_demand) {
+        return None;
     }
-    fencing::is_due(ctx).then_some(FENCING)
+    let name = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let deadline = ctx.deadline.earlier(LOOK);
+    let reason = match fencing::call(ctx, deadline, || stat(name.as_c_str()).map(drop)) {
+        Ok(Answer::Done) => return None,
+        Ok(Answer::Failed(errno)) => errno.desc().to_owned(),
+        Ok(Answer::Hung) => "hangs".to_owned(),
+        Err(error) => format!("{error:#}"),
+    };
+    Some(format!(
+        "share [{}]: {}: {reason}",
+        share.name,
+        path.display()
+    ))
+}
+
+/// Whether CTDB recovers; none where it does not run.
+fn recovering(ctx: &Ctx) -> anyhow::Result<Option<bool>> {
+    let ctdbd = Ctdbd::connect(&ctx.path(ctdbd::SOCKET), ctx.deadline.earlier(CTDB))?;
+    ctdbd.map(|mut ctdbd| ctdbd.recovering()).transpose()
 }
 
 /// The processes of a program, in this network and this list of processes: a

@@ -6,13 +6,13 @@
 //! what is Pacemaker's to say, and while the machine goes down a plain job
 //! would wait for the one that stops Pacemaker, which waits for us.
 
-use std::{fs, io, time::Duration};
+use std::{fs, time::Duration};
 
 use anyhow::{Context, anyhow};
 
 use crate::{
     deadline::{Deadline, until},
-    exec::Cmd,
+    exec::{Cmd, is_missing},
     ocf::{Code, Ctx, Failure, Level},
 };
 
@@ -158,12 +158,12 @@ impl Unit {
         }
     }
 
-    /// Starts it and waits until it is up. A unit that failed before is
-    /// started all the same: how often is Pacemaker's decision.
+    /// Has it started, unless it is up. What has failed before is started all the
+    /// same: how often is Pacemaker's decision. It is not up yet when this returns,
+    /// and may end again: [`Unit::until_ready`].
     ///
     /// # Errors
-    /// There is no such unit ([`Code::ErrInstalled`]), it ended again, or it
-    /// is not up in time.
+    /// There is no such unit ([`Code::ErrInstalled`]), or systemd refuses.
     pub fn start(&self, ctx: &Ctx) -> Result<(), Failure> {
         let state = self.state(ctx)?;
         if !state.exists() {
@@ -175,21 +175,6 @@ impl Unit {
         // Also clears the count of starts that systemd would refuse one for.
         ctx.run(&Cmd::new("systemctl").args(["reset-failed", "--", &self.name]))?;
         self.job(ctx, "start")?;
-        until(
-            ctx.deadline.before(LAST),
-            EVERY,
-            &format!("{} to be up", self.name),
-            || {
-                let state = self.state(ctx)?;
-                if state.job {
-                    return Ok(None);
-                }
-                match self.ending(&state) {
-                    Some(reason) => Err(reason),
-                    None => Ok(state.is_active().then_some(())),
-                }
-            },
-        )?;
         Ok(())
     }
 
@@ -310,23 +295,14 @@ impl Unit {
     }
 }
 
-fn is_missing(error: &anyhow::Error) -> bool {
-    let io = |cause: &(dyn std::error::Error + 'static)| {
-        let error = cause.downcast_ref::<io::Error>();
-        error.is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
-    };
-    error.chain().any(io)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{cell::RefCell, collections::BTreeMap, path::Path};
+    use std::{cell::RefCell, collections::BTreeMap, io, path::Path};
 
     use super::*;
     use crate::exec::Output;
 
     const UP: &str = "LoadState=loaded\nActiveState=active\nSubState=running\nResult=success\n";
-    const DOWN: &str = "LoadState=loaded\nActiveState=inactive\nSubState=dead\n";
     const FAILED: &str =
         "LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=exit-code\n";
     const QUEUED: &str = "LoadState=loaded\nActiveState=inactive\nSubState=dead\nJob=7\n";
@@ -368,9 +344,9 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[test]
-    fn a_start_waits_for_the_job_and_clears_what_failed_before() {
+    fn a_start_clears_what_failed_before_and_waits_for_nothing() {
         let unit = Unit::new("x.service");
-        let (result, asked) = played(&[FAILED, QUEUED, QUEUED, UP], LONG, |ctx| unit.start(ctx));
+        let (result, asked) = played(&[FAILED, QUEUED], LONG, |ctx| unit.start(ctx));
         result.unwrap();
         assert_eq!(asked, ["reset-failed", "start"]);
         let (result, asked) = played(&[UP], LONG, |ctx| unit.start(ctx));
@@ -379,21 +355,14 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_that_ends_again_fails_the_start_at_once() {
+    fn a_unit_that_ends_again_is_not_waited_for() {
         let unit = Unit::new("x.service");
-        let (result, _) = played(&[DOWN, QUEUED, FAILED], LONG, |ctx| unit.start(ctx));
-        assert_eq!(
-            result.unwrap_err().error.to_string(),
-            "x.service is failed (failed), result exit-code: see `journalctl -u x.service`"
-        );
-        let (result, _) = played(&[UP, UP, FAILED], LONG, |ctx| {
+        let (result, _) = played(&[QUEUED, QUEUED, UP, FAILED], LONG, |ctx| {
             unit.until_ready::<()>(ctx, "it", || Ok(None))
         });
-        assert!(
-            result
-                .unwrap_err()
-                .to_string()
-                .starts_with("x.service is failed")
+        assert_eq!(
+            result.unwrap_err().to_string(),
+            "x.service is failed (failed), result exit-code: see `journalctl -u x.service`"
         );
     }
 

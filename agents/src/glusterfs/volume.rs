@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use anyhow::{Context, anyhow, bail};
 use roxmltree::{Document, Node};
 
-use crate::{exec::Cmd, ocf::Ctx};
+use crate::{exec::Cmd, fencing, ocf::Ctx};
 
 /// How long one answer may take: the command itself waits for two minutes,
 /// for a lock of another node for instance.
@@ -115,9 +115,8 @@ impl Volume<'_> {
         if self.server != "localhost" {
             cmd = cmd.arg(format!("--remote-host={}", self.server));
         }
-        let output = ctx
-            .runner
-            .run(&cmd.args(words).arg("--xml"), ctx.deadline.earlier(ANSWER))?;
+        let cmd = cmd.args(words).arg("--xml");
+        let output = fencing::run(ctx, &cmd, ctx.deadline.earlier(ANSWER))?;
         // It says why in the XML, and exits with 0 or 1 as it likes.
         let text = output.text();
         if text.trim().is_empty() {

@@ -1,7 +1,7 @@
 //! What in a smb.conf does not go with a cluster whose addresses are
 //! Pacemaker's and whose files are on a shared file system. A function of what
 //! Samba says its settings are, of what is mounted, and of the symbolic links on
-//! the machine's own disk; a shared file system, which may hang, is not looked at.
+//! the machine's own disk; a file system that may hang is not looked at.
 //!
 //! Sources: smb.conf(5), vfs_fileid(8), and for the lists that it takes
 //! `fileid_mount_entry_allowed` in `source3/modules/vfs_fileid.c`; what CTDB tells smbd about addresses
@@ -17,7 +17,7 @@ use std::{
 use super::settings::{Directory, Settings, Share};
 use crate::{
     ctdbd,
-    mounts::{Mount, is_within},
+    mounts::{self, Mount},
 };
 
 /// Directories of files that one node's daemons have among themselves. With
@@ -63,20 +63,20 @@ pub struct Fault {
 }
 
 /// Where the settings are to be used.
-#[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+#[derive(Clone, Debug)]
+pub struct Place {
     /// The machine's name, as `uname -n` prints it.
-    pub node: &'a str,
+    pub node: String,
     /// What is mounted on it.
-    pub mounts: &'a [Mount],
+    pub mounts: Vec<Mount>,
     /// The homes of the users that it has itself.
-    pub homes: &'a [PathBuf],
+    pub homes: Vec<PathBuf>,
     /// The root of its file system, `/` but in tests.
-    pub root: &'a Path,
+    pub root: PathBuf,
 }
 
 /// What is wrong with `settings`, the worst first.
-pub fn faults(settings: &Settings, place: Place) -> Vec<Fault> {
+pub fn faults(settings: &Settings, place: &Place) -> Vec<Fault> {
     let mut found = Vec::new();
     if !settings.is_on("clustering") {
         found.push(danger(
@@ -92,7 +92,7 @@ pub fn faults(settings: &Settings, place: Place) -> Vec<Fault> {
     }
     for name in PRIVATE {
         let directory = Path::new(settings.global(name));
-        if let Some(mount) = shared(directory, place) {
+        if let Some(mount) = place.shared(directory) {
             found.push(danger(format!(
                 "`{name} = {}` is on {mount}, and has to be on this node's own disk: leave it out",
                 directory.display()
@@ -110,16 +110,16 @@ pub fn faults(settings: &Settings, place: Place) -> Vec<Fault> {
 
 /// Device numbers are counted by each node for itself, and Samba has its locks
 /// by device and inode.
-fn of_share(share: &Share, settings: &Settings, place: Place) -> Option<Fault> {
+fn of_share(share: &Share, settings: &Settings, place: &Place) -> Option<Fault> {
     let mount = match share.directory {
-        Directory::At(path) => shared(path, place),
-        Directory::Varying(path) => maybe_shared(path, place),
+        Directory::At(path) => place.shared(path),
+        Directory::Varying(path) => place.maybe_shared(path),
         Directory::Home => {
             let template = Path::new(settings.global("template homedir"));
             let mut homes = place.homes.iter();
             homes
-                .find_map(|home| shared(home, place))
-                .or_else(|| maybe_shared(template, place))
+                .find_map(|home| place.shared(home))
+                .or_else(|| place.maybe_shared(template))
         }
     }?;
     let remedy = incoherence(share, mount).or_else(|| staleness(share))?;
@@ -186,7 +186,7 @@ fn incoherence(share: &Share, mount: &Mount) -> Option<String> {
     Some(remedy.into())
 }
 
-fn weaknesses(settings: &Settings, place: Place) -> Vec<Fault> {
+fn weaknesses(settings: &Settings, place: &Place) -> Vec<Fault> {
     let mut found = Vec::new();
     if settings.is_on("server multi channel support") {
         found.push(weakness(
@@ -202,12 +202,12 @@ fn weaknesses(settings: &Settings, place: Place) -> Vec<Fault> {
     }
     if settings
         .global("netbios name")
-        .eq_ignore_ascii_case(&own_name(place.node))
+        .eq_ignore_ascii_case(&own_name(&place.node))
     {
         found.push(weakness(format!(
             "`netbios name` is this node's own, {}, and every node is another server to clients \
              and to a domain: write one name on all of them",
-            own_name(place.node)
+            own_name(&place.node)
         )));
     }
     if settings.global("passdb backend").starts_with("smbpasswd") {
@@ -228,80 +228,67 @@ fn own_name(node: &str) -> String {
         .to_uppercase()
 }
 
-/// The mount that a path leads to, if more than one machine can have it.
-fn shared<'a>(path: &Path, place: Place<'a>) -> Option<&'a Mount> {
-    on_shared(&followed(path, place), place.mounts)
-}
-
-/// The same for a path of which smbd puts in what has `%` in it: a mount that it
-/// may lead to.
-fn maybe_shared<'a>(path: &Path, place: Place<'a>) -> Option<&'a Mount> {
-    let varies = |part: &Component| part.as_os_str().as_encoded_bytes().contains(&b'%');
-    let fixed: PathBuf = path.components().take_while(|part| !varies(part)).collect();
-    let fixed = followed(&fixed, place);
-    let rest: PathBuf = path.components().skip_while(|part| !varies(part)).collect();
-    let pattern = fixed.join(rest);
-    let covers = |mount: &&Mount| {
-        let mut parts = pattern.components();
-        let mut within = mount.point.components();
-        within.all(|point| {
-            let part = parts.next();
-            part.is_some_and(|part| varies(&part) || part == point)
-        })
-    };
-    let mut further = place.mounts.iter().filter(|mount| is_shared(mount));
-    on_shared(&fixed, place.mounts).or_else(|| further.find(covers))
-}
-
-/// A path with its symbolic links followed, as far as that goes without a look
-/// into a shared file system.
-fn followed(path: &Path, place: Place) -> PathBuf {
-    let parts = |path: &Path| -> VecDeque<PathBuf> {
-        let parts = path.components();
-        parts.map(|part| PathBuf::from(part.as_os_str())).collect()
-    };
-    let (mut reached, mut left, mut links) = (PathBuf::new(), parts(path), 0);
-    while let Some(part) = left.pop_front() {
-        if part == Path::new("..") {
-            reached.pop();
-            continue;
-        }
-        let next = reached.join(&part);
-        if on_shared(&next, place.mounts).is_some() {
-            return left.iter().fold(next, |path, part| path.join(part));
-        }
-        let on_disk = place.root.join(next.strip_prefix("/").unwrap_or(&next));
-        match fs::read_link(on_disk) {
-            Ok(target) if links < LINKS => {
-                links += 1;
-                let mut through = parts(&target);
-                through.append(&mut left);
-                left = through;
-            }
-            _ => reached = next,
-        }
+impl Place {
+    /// The mount that a path leads to.
+    pub fn mount(&self, path: &Path) -> Option<&Mount> {
+        mounts::of(&self.followed(path), &self.mounts)
     }
-    reached
-}
 
-/// The mount that a path without symbolic links is on, if it is a shared one.
-fn on_shared<'a>(path: &Path, mounts: &'a [Mount]) -> Option<&'a Mount> {
-    let root = Path::new("/");
-    let of = mounts
-        .iter()
-        .filter(|mount| mount.point == root || is_within(path.as_os_str(), &mount.point))
-        // A later mount covers an earlier one.
-        .max_by_key(|mount| mount.point.as_os_str().len())?;
-    is_shared(of).then_some(of)
-}
+    /// The same, if more than one machine can have it.
+    fn shared(&self, path: &Path) -> Option<&Mount> {
+        self.mount(path).filter(|mount| mount.is_shared())
+    }
 
-/// Whether more than one machine can have a file system.
-fn is_shared(mount: &Mount) -> bool {
-    let fstype = mount.fstype.as_str();
-    let network = [
-        "afs", "beegfs", "ceph", "cifs", "gfs2", "gpfs", "lustre", "ocfs2", "smb3",
-    ];
-    fstype.starts_with("fuse.") || fstype.starts_with("nfs") || network.contains(&fstype)
+    /// The same for a path of which smbd puts in what has `%` in it: a mount that it
+    /// may lead to.
+    fn maybe_shared(&self, path: &Path) -> Option<&Mount> {
+        let varies = |part: &Component| part.as_os_str().as_encoded_bytes().contains(&b'%');
+        let fixed: PathBuf = path.components().take_while(|part| !varies(part)).collect();
+        let fixed = self.followed(&fixed);
+        let rest: PathBuf = path.components().skip_while(|part| !varies(part)).collect();
+        let pattern = fixed.join(rest);
+        let covers = |mount: &&Mount| {
+            let mut parts = pattern.components();
+            let mut within = mount.point.components();
+            within.all(|point| {
+                let part = parts.next();
+                part.is_some_and(|part| varies(&part) || part == point)
+            })
+        };
+        let mut further = self.mounts.iter().filter(|mount| mount.is_shared());
+        self.shared(&fixed).or_else(|| further.find(covers))
+    }
+
+    /// A path with its symbolic links followed, as far as that goes without a look
+    /// into a file system that may hang.
+    fn followed(&self, path: &Path) -> PathBuf {
+        let parts = |path: &Path| -> VecDeque<PathBuf> {
+            let parts = path.components();
+            parts.map(|part| PathBuf::from(part.as_os_str())).collect()
+        };
+        let (mut reached, mut left, mut links) = (PathBuf::new(), parts(path), 0);
+        while let Some(part) = left.pop_front() {
+            if part == Path::new("..") {
+                reached.pop();
+                continue;
+            }
+            let next = reached.join(&part);
+            if mounts::of(&next, &self.mounts).is_some_and(Mount::may_hang) {
+                return left.iter().fold(next, |path, part| path.join(part));
+            }
+            let on_disk = self.root.join(next.strip_prefix("/").unwrap_or(&next));
+            match fs::read_link(on_disk) {
+                Ok(target) if links < LINKS => {
+                    links += 1;
+                    let mut through = parts(&target);
+                    through.append(&mut left);
+                    left = through;
+                }
+                _ => reached = next,
+            }
+        }
+        reached
+    }
 }
 
 fn danger(text: impl Into<String>) -> Fault {
@@ -330,9 +317,9 @@ mod tests {
         \tserver multi channel support = No\n\tpassdb backend = tdbsam\n\
         [share]\n\tpath = /run/storhaug/share\n\tvfs objects = fileid\n\tfileid:algorithm = fsname\n";
 
-    fn mount(device: &str, point: &str, fstype: &str, source: &str) -> Mount {
+    fn mount(point: &str, fstype: &str, source: &str) -> Mount {
         Mount {
-            device: device.to_owned(),
+            device: "0:50".to_owned(),
             point: point.into(),
             fstype: fstype.to_owned(),
             source: source.into(),
@@ -341,34 +328,33 @@ mod tests {
 
     /// What is said about `GOOD` with one text in the place of another.
     fn said(from: &str, to: &str) -> Vec<(Gravity, String)> {
-        let mounts = [
-            mount("8:1", "/", "ext4", "/dev/sda1"),
-            mount("0:22", "/run", "tmpfs", "tmpfs"),
-            mount(
-                "0:50",
-                "/run/storhaug/share",
-                "fuse.glusterfs",
-                "localhost:/share",
-            ),
+        let mounts = vec![
+            mount("/", "ext4", "/dev/sda1"),
+            mount("/run", "tmpfs", "tmpfs"),
+            mount("/run/storhaug/share", "fuse.glusterfs", "localhost:/share"),
+            mount("/srv/desktop", "fuse.gvfsd-fuse", "gvfsd-fuse"),
+            mount("/home", "autofs", "auto.home"),
+            mount("/home/bob", "nfs4", "server:/bob"),
         ];
         let root = tempfile::tempdir().unwrap();
         for (link, target) in [
             ("srv/data", "../run/storhaug/./share/data"),
             ("srv/all", "/run/storhaug"),
             ("srv/loop", "loop"),
+            ("home/alice", "/run/storhaug/share"),
         ] {
             let link = root.path().join(link);
             fs::create_dir_all(link.parent().unwrap()).unwrap();
             symlink(target, link).unwrap();
         }
         let place = Place {
-            node: "node1.example.org",
-            mounts: &mounts,
-            homes: &["/nonexistent".into(), "/srv/data/alice".into()],
-            root: root.path(),
+            node: "node1.example.org".to_owned(),
+            mounts,
+            homes: vec!["/nonexistent".into(), "/srv/data/alice".into()],
+            root: root.path().to_owned(),
         };
         assert!(GOOD.contains(from), "{from}");
-        let faults = faults(&Settings::parse(&GOOD.replace(from, to)), place);
+        let faults = faults(&Settings::parse(&GOOD.replace(from, to)), &place);
         faults
             .into_iter()
             .map(|fault| (fault.gravity, fault.text))
@@ -395,6 +381,12 @@ mod tests {
             ),
             ("/run/storhaug/share\n\tvfs objects = fileid", "/srv/loop/x"),
             ("/run/storhaug/share\n\tvfs objects = fileid", "/srv/%U/x"),
+            (
+                "/run/storhaug/share\n\tvfs objects = fileid",
+                "/srv/desktop/x",
+            ),
+            // Nobody looks where that would have something mounted.
+            ("/run/storhaug/share\n\tvfs objects = fileid", "/home/alice"),
             (
                 "/run/storhaug/share\n\tvfs objects = fileid",
                 "/%U/storhaug",
@@ -506,6 +498,12 @@ mod tests {
                 "[share] is on localhost:/share",
             ),
             (
+                "/run/storhaug/share\n\tvfs objects = fileid",
+                "/home/bob/x",
+                Danger,
+                "[share] is on server:/bob",
+            ),
+            (
                 "/var/lib/samba/private",
                 "/srv/data/private",
                 Danger,
@@ -538,20 +536,5 @@ mod tests {
             assert_eq!(said[0].0, gravity, "{to}");
             assert!(said[0].1.contains(part), "{to}: {}", said[0].1);
         }
-    }
-
-    #[test]
-    fn the_last_mount_on_a_path_counts() {
-        let mounts = [
-            mount("8:1", "/", "ext4", "/dev/sda1"),
-            mount("0:50", "/srv", "nfs4", "server:/srv"),
-            mount("8:2", "/srv/own", "ext4", "/dev/sdb1"),
-            mount("0:51", "/srv/own", "ceph", "mon:/"),
-        ];
-        let shared = |path: &str, mounts| on_shared(Path::new(path), mounts);
-        assert_eq!(shared("/srv/own/x", &mounts), Some(&mounts[3]));
-        assert_eq!(shared("/srv/own/x", &mounts[..3]), None);
-        assert_eq!(shared("/srv/x", &mounts), Some(&mounts[1]));
-        assert_eq!(shared("/x", &mounts), None);
     }
 }

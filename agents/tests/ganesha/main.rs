@@ -24,13 +24,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use storhaug_agents::{ganesha::Ganesha, ganesha_trigger::GaneshaTrigger, ocf::Agent};
 
-use machine::{Machine, UP, outcome};
+use machine::{LOST, Machine, Seen, UP, outcome};
 
 #[path = "../machine/mod.rs"]
 mod machine;
 
 /// For whatever takes no time on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+const GANESHA: &str = env!("CARGO_BIN_EXE_ganesha");
 
 const PUBLISHED: &str = "attrd_updater -n storhaug-nfs -U 1";
 const WITHDRAWN: &str = "attrd_updater -n storhaug-nfs -D";
@@ -53,9 +55,6 @@ fn alone(test: impl FnOnce(&Machine) + Send + 'static) {
         machine.noting("crm_node", "echo 2\n");
         machine.noting("ganesha.nfsd", "cat version\n");
         machine.noting("busctl", "cat grace\n");
-        machine.write("cib", "");
-        let at = machine.path("cib").display().to_string();
-        machine.program("cibadmin", &format!("#!/bin/sh\ncat {at}\n"));
     };
     machine::alone(furnish, test);
 }
@@ -71,33 +70,31 @@ impl Machine {
         told.collect()
     }
 
-    /// Calls an agent: exit code and reason.
-    fn call(&self, agent: &str, action: &str, more: &[(&str, &str)]) -> (i32, String) {
+    fn call(&self, agent: &str, action: &str, more: &[(&str, &str)]) -> Seen {
         let mut action = self.action(agent, "nfs", action, PATIENCE);
         action
             .env("OCF_RESKEY_ip", "10.0.0.101")
             .env("OCF_RESKEY_state_directory", self.path("state"))
             .env("OCF_RESKEY_config", self.path("ganesha.conf"))
             .envs(more.iter().copied());
-        let (code, reason, _) = outcome(&mut action);
-        (code, reason)
+        outcome(&mut action)
     }
 
     fn ganesha(&self, action: &str) -> i32 {
-        self.call(env!("CARGO_BIN_EXE_ganesha"), action, &[]).0
+        self.call(GANESHA, action, &[]).code
     }
 
-    fn monitor(&self, depth: &str) -> (i32, String) {
+    fn monitor(&self, depth: &str) -> Seen {
         let more = [
             ("OCF_RESKEY_CRM_meta_interval", "2000"),
             ("OCF_CHECK_LEVEL", depth),
         ];
-        self.call(env!("CARGO_BIN_EXE_ganesha"), "monitor", &more)
+        self.call(GANESHA, "monitor", &more)
     }
 
     fn trigger(&self, action: &str) -> i32 {
         self.call(env!("CARGO_BIN_EXE_ganesha_trigger"), action, &[])
-            .0
+            .code
     }
 
     /// Below `RecoveryRoot`.
@@ -189,12 +186,12 @@ fn a_start_writes_what_the_daemon_reads_and_publishes_when_it_answers() {
 
         assert_eq!(machine.ganesha("start"), 0);
         assert!(!machine.asked().contains(&job("start")));
-        assert_eq!(machine.monitor("0").0, 0);
+        assert_eq!(machine.monitor("0").code, 0);
         assert_eq!(machine.asked(), [""; 0], "a monitor runs nothing");
-        assert_eq!(machine.monitor("10").0, 0);
+        assert_eq!(machine.monitor("10").code, 0);
         machine.write("grace", "");
-        let (code, reason) = machine.monitor("10");
-        assert_eq!(code, 190, "{reason}");
+        let seen = machine.monitor("10");
+        assert_eq!(seen.code, 190, "{seen:?}");
         machine.asked();
 
         assert_eq!(machine.ganesha("stop"), 0);
@@ -209,33 +206,28 @@ fn a_daemon_that_hangs_has_failed_and_is_killed() {
     alone(|machine| {
         machine.write("unit", UP);
         serve(say_nothing);
-        let began = Instant::now();
         let more = [
             ("OCF_RESKEY_CRM_meta_interval", "2000"),
             ("OCF_RESKEY_CRM_meta_timeout", "16000"),
         ];
-        let (code, reason) = machine.call(env!("CARGO_BIN_EXE_ganesha"), "monitor", &more);
-        assert_eq!(code, 1);
+        let seen = machine.call(GANESHA, "monitor", &more);
+        assert_eq!(seen.code, 1);
         assert_eq!(
-            reason,
+            seen.reason,
             "ganesha.nfsd is active (running): calling NFS at 127.0.0.1:2049: no answer in time"
         );
         assert!(
-            began.elapsed() >= Duration::from_secs(11),
+            seen.took >= Duration::from_secs(11),
             "the first attempt alone"
         );
         assert_eq!(machine.asked(), [WITHDRAWN]);
 
         // The shared storage stands still until a node is fenced.
-        let lost = r#"<x><node_state id="1" in_ccm="false" expected="member"/></x>"#;
-        machine.write("cib", lost);
-        let (code, reason) = machine.call(env!("CARGO_BIN_EXE_ganesha"), "monitor", &more);
-        assert_eq!(code, 190, "{reason}");
-        assert!(reason.ends_with("is to be fenced first"), "{reason}");
+        machine.write("cib", LOST);
+        let seen = machine.call(GANESHA, "monitor", &more);
+        assert_eq!(seen.code, 0, "{seen:?}");
+        assert!(seen.said.contains("a lost node is to be fenced first"));
         assert_eq!(machine.asked(), [""; 0], "the attribute stays as it is");
-        let (code, reason) = machine.call(env!("CARGO_BIN_EXE_ganesha"), "start", &more);
-        assert_eq!(code, 0, "{reason}");
-        assert!(!machine.asked().contains(&PUBLISHED.to_owned()));
 
         assert_eq!(machine.ganesha("stop"), 0);
         let kill = "systemctl kill --signal=SIGKILL -- nfs-ganesha.service";
@@ -255,16 +247,47 @@ fn a_daemon_that_a_signal_has_stopped_is_not_waited_for() {
         let pid = Pid::from_raw(i32::try_from(stopped.id()).unwrap());
         kill(pid, Signal::SIGSTOP).unwrap();
         machine.write("unit", &format!("{UP}MainPID={pid}\n"));
-        let began = Instant::now();
-        let (code, reason) = machine.monitor("0");
-        assert_eq!(code, 1);
+        let seen = machine.monitor("0");
+        assert_eq!(seen.code, 1);
         assert_eq!(
-            reason,
+            seen.reason,
             "a signal has stopped ganesha.nfsd: calling NFS at 127.0.0.1:2049: no answer in time"
         );
-        assert!(began.elapsed() < PATIENCE / 2);
+        assert!(seen.took < PATIENCE / 2, "{seen:?}");
         stopped.kill().unwrap();
         stopped.wait().unwrap();
+    });
+}
+
+#[test]
+fn a_daemon_that_a_fencing_keeps_from_starting_has_its_time_after_that() {
+    alone(|machine| {
+        machine.write("cib", LOST);
+        let seen = machine.call(GANESHA, "start", &[]);
+        assert_eq!(seen.code, 0, "{seen:?}");
+        assert!(machine.asked().contains(&job("start")));
+        for state in [LOST, ""] {
+            machine.write("cib", state);
+            let seen = machine.monitor("0");
+            assert_eq!(seen.code, 0, "{seen:?}");
+            assert_eq!(machine.asked(), [""; 0], "it does not serve");
+        }
+        serve(answer);
+        assert_eq!(machine.monitor("0").code, 0);
+        assert_eq!(machine.asked(), [PUBLISHED]);
+    });
+}
+
+#[test]
+fn storage_that_waits_for_a_fencing_is_not_waited_for() {
+    alone(|machine| {
+        machine.noting("find", "exec sleep 1000\n");
+        machine.write("cib", LOST);
+        let seen = machine.call(GANESHA, "start", &[]);
+        assert_eq!(seen.code, 1, "{seen:?}");
+        assert!(seen.reason.contains("is the shared storage mounted"));
+        assert!(seen.took < Duration::from_secs(10), "{seen:?}");
+        assert!(!machine.asked().contains(&job("start")));
     });
 }
 
@@ -272,12 +295,11 @@ fn a_daemon_that_a_signal_has_stopped_is_not_waited_for() {
 fn a_configuration_that_cannot_be_ours_is_refused() {
     alone(|machine| {
         machine.write("ganesha.conf", "# ours\nNFSv4\n{\n}\n");
-        let (code, reason) = machine.call(env!("CARGO_BIN_EXE_ganesha"), "start", &[]);
-        assert_eq!(code, 2);
-        assert!(reason.contains("remove the block NFSV4"), "{reason}");
-        let agent = env!("CARGO_BIN_EXE_ganesha");
-        let (code, _) = machine.call(agent, "start", &[("OCF_RESKEY_scope", "a b")]);
-        assert_eq!(code, 6);
+        let seen = machine.call(GANESHA, "start", &[]);
+        assert_eq!(seen.code, 2);
+        assert!(seen.reason.contains("remove the block NFSV4"), "{seen:?}");
+        let seen = machine.call(GANESHA, "start", &[("OCF_RESKEY_scope", "a b")]);
+        assert_eq!(seen.code, 6);
     });
 }
 

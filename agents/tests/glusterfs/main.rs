@@ -7,6 +7,8 @@
     reason = "a test stands where Pacemaker and the administrator stand"
 )]
 
+#[path = "../machine/mod.rs"]
+mod machine;
 mod server;
 
 use std::{
@@ -15,8 +17,10 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use machine::{LOST, Machine, Seen, outcome};
 
 use nix::{
     mount::{MsFlags, mount},
@@ -31,23 +35,21 @@ use storhaug_agents::{
     ocf::Agent,
 };
 
+/// Letters that some tables escape, and some programs take for more.
+const SHARE: &str = r"sh are.%s\#";
+
 /// For whatever takes no time on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs a test in a mount namespace of its own.
+/// Runs a test on a machine with a directory to mount at.
 fn alone(test: impl FnOnce(&Place) + Send + 'static) {
-    let test = move || {
-        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).unwrap();
-        mount_plain(None, "/", MsFlags::MS_REC | MsFlags::MS_PRIVATE, None);
-        let directory = tempfile::tempdir().unwrap();
-        // Letters that some tables escape, and some programs take for more.
-        let share = directory.path().join(r"sh are.%s\#");
-        fs::create_dir(&share).unwrap();
-        test(&Place { share });
-    };
-    if let Err(panic) = thread::spawn(test).join() {
-        std::panic::resume_unwind(panic);
-    }
+    machine::alone(
+        |machine| fs::create_dir(machine.path(SHARE)).unwrap(),
+        |machine| {
+            let share = machine.path(SHARE);
+            test(&Place { machine, share });
+        },
+    );
 }
 
 fn mount_plain(fstype: Option<&str>, point: impl AsRef<Path>, flags: MsFlags, data: Option<&str>) {
@@ -69,19 +71,12 @@ fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Where the volume is to be mounted.
-struct Place {
+struct Place<'a> {
+    machine: &'a Machine,
     share: PathBuf,
 }
 
-/// What Pacemaker sees of an action.
-#[derive(Debug)]
-struct Seen {
-    code: i32,
-    reason: String,
-    took: Duration,
-}
-
-impl Place {
+impl Place<'_> {
     fn serve(&self) -> Server {
         let server = Server::mount("localhost:/vol", &self.share);
         assert_eq!(self.monitor().code, 0);
@@ -90,37 +85,17 @@ impl Place {
     }
 
     fn command(&self, action: &str, timeout: Duration, more: &[(&str, &str)]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_glusterfs"));
+        let agent = env!("CARGO_BIN_EXE_glusterfs");
+        let mut command = self.machine.action(agent, "share", action, timeout);
         command
-            .arg(action)
-            .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("OCF_RESOURCE_INSTANCE", "share")
             .env("OCF_RESKEY_volume", "vol")
             .env("OCF_RESKEY_directory", &self.share)
-            .env(
-                "OCF_RESKEY_CRM_meta_timeout",
-                timeout.as_millis().to_string(),
-            )
-            .envs(more.iter().copied())
-            .stdin(Stdio::null());
+            .envs(more.iter().copied());
         command
     }
 
     fn call(&self, action: &str, timeout: Duration, more: &[(&str, &str)]) -> Seen {
-        let began = Instant::now();
-        let output = self.command(action, timeout, more).output().unwrap();
-        assert!(output.stdout.is_empty(), "{output:?}");
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        let reason = stderr
-            .lines()
-            .rev()
-            .find_map(|line| line.strip_prefix("ocf-exit-reason:"));
-        Seen {
-            code: output.status.code().unwrap(),
-            reason: reason.unwrap_or_default().to_owned(),
-            took: began.elapsed(),
-        }
+        outcome(&mut self.command(action, timeout, more))
     }
 
     fn start(&self) -> Seen {
@@ -467,6 +442,33 @@ fn a_mount_that_hangs_hangs_no_action() {
         eventually("the end of the stuck one", || {
             (!stuck.lives()).then_some(())
         });
+    });
+}
+
+#[test]
+fn a_mount_that_waits_for_a_fencing_is_not_waited_for() {
+    alone(|place| {
+        tmpfs("/usr/sbin");
+        fs::write("/usr/sbin/mount.glusterfs", "").unwrap();
+        let server = place.serve();
+        server.fall_silent();
+        place.machine.write("cib", LOST);
+        let monitor = [("OCF_RESKEY_CRM_meta_interval", "10000")];
+        for (action, more) in [("start", &[][..]), ("monitor", &monitor), ("monitor", &[])] {
+            let seen = place.call(action, PATIENCE, more);
+            assert_eq!(seen.code, 0, "{seen:?}");
+            assert!(seen.took < PATIENCE / 2, "{seen:?}");
+            assert!(seen.said.contains("a lost node is to be fenced first"));
+        }
+        assert_eq!(place.mounted(), ["fuse.glusterfs"], "as it was");
+        assert_eq!(place.stop().code, 0);
+
+        // Mounting waits as well.
+        place.machine.noting("mount", "exec sleep 1000\n");
+        let seen = place.start();
+        assert_eq!(seen.code, 1, "{seen:?}");
+        assert!(seen.took < PATIENCE / 2, "{seen:?}");
+        assert_eq!(place.machine.asked().len(), 1);
     });
 }
 

@@ -14,7 +14,7 @@ use std::{
     path::PathBuf,
     process::{Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -27,6 +27,9 @@ pub const UP: &str = "LoadState=loaded\nActiveState=active\nSubState=running\nRe
 /// What systemd says of a unit that was stopped.
 pub const DOWN: &str = "LoadState=loaded\nActiveState=inactive\nSubState=dead\nResult=success\n";
 
+/// What Pacemaker says when another node is lost, and to be fenced.
+pub const LOST: &str = r#"<x><node_state id="2" in_ccm="false" expected="member"/></x>"#;
+
 /// A machine; Pacemaker's attribute daemon listens on it.
 pub struct Machine {
     directory: tempfile::TempDir,
@@ -34,7 +37,8 @@ pub struct Machine {
 }
 
 /// Runs a test on a machine that `furnish` has prepared; its unit is down, and
-/// what it is when it has been started is in `up`.
+/// what it is when it has been started is in `up`. What Pacemaker says of the nodes
+/// is in `cib`.
 pub fn alone(furnish: fn(&Machine), test: impl FnOnce(&Machine) + Send + 'static) {
     let test = move || {
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNET).unwrap();
@@ -51,6 +55,9 @@ pub fn alone(furnish: fn(&Machine), test: impl FnOnce(&Machine) + Send + 'static
         };
         machine.write("unit", DOWN);
         machine.write("up", UP);
+        machine.write("cib", "");
+        let cib = machine.path("cib").display().to_string();
+        machine.program("cibadmin", &format!("#!/bin/sh\ncat {cib}\n"));
         machine.noting("attrd_updater", "");
         furnish(&machine);
         test(&machine);
@@ -109,15 +116,31 @@ impl Machine {
     }
 }
 
-/// What Pacemaker sees of an action, and all of its standard error.
-pub fn outcome(action: &mut Command) -> (i32, String, String) {
+/// What Pacemaker sees of an action.
+#[derive(Debug)]
+pub struct Seen {
+    pub code: i32,
+    pub reason: String,
+    /// All of its standard error.
+    pub said: String,
+    pub took: Duration,
+}
+
+/// Lets an action come to its end.
+pub fn outcome(action: &mut Command) -> Seen {
+    let began = Instant::now();
     let output = action.output().unwrap();
+    let took = began.elapsed();
     assert!(output.stdout.is_empty(), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
     let reason = said
         .lines()
         .rev()
         .find_map(|line| line.strip_prefix("ocf-exit-reason:"));
-    let reason = reason.unwrap_or_default().to_owned();
-    (output.status.code().unwrap(), reason, said)
+    Seen {
+        code: output.status.code().unwrap(),
+        reason: reason.unwrap_or_default().to_owned(),
+        said,
+        took,
+    }
 }

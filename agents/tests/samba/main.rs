@@ -10,7 +10,7 @@
 )]
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     os::{fd::AsRawFd, unix::fs::symlink},
@@ -18,12 +18,14 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
+    unistd::pipe2,
 };
 use storhaug_agents::{
     ctdbd,
@@ -33,7 +35,7 @@ use storhaug_agents::{
 };
 
 use fake::{Says, WELL, listen};
-use machine::{DOWN, Machine, UP, outcome};
+use machine::{DOWN, LOST, Machine, Seen, UP, outcome};
 
 #[path = "../ctdbd/mod.rs"]
 mod fake;
@@ -43,19 +45,9 @@ mod machine;
 /// For whatever takes no time on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What Pacemaker says when another node is lost, and to be fenced.
-const LOST: &str = r#"<x><node_state id="2" in_ccm="false" expected="member"/></x>"#;
+const STARTING: &str = "LoadState=loaded\nActiveState=activating\nSubState=start\nJob=7\n";
 
 const FAILED: &str = "LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=exit-code\n";
-
-/// What Pacemaker sees of an action.
-#[derive(Debug)]
-struct Seen {
-    code: i32,
-    reason: String,
-    /// All of its standard error.
-    said: String,
-}
 
 /// Runs a test on a machine with Samba.
 fn alone(test: impl FnOnce(&Machine) + Send + 'static) {
@@ -70,9 +62,6 @@ fn alone(test: impl FnOnce(&Machine) + Send + 'static) {
             esac\n";
         machine.noting("systemctl", systemctl);
         machine.noting("testparm", "cat conf\n");
-        machine.write("cib", "");
-        let at = machine.path("cib").display().to_string();
-        machine.program("cibadmin", &format!("#!/bin/sh\ncat {at}\n"));
         machine.noting("wbinfo", "exit $(cat winbindd)\n");
     };
     machine::alone(furnish, test);
@@ -81,8 +70,7 @@ fn alone(test: impl FnOnce(&Machine) + Send + 'static) {
 impl Machine {
     fn call(&self, action: &str, timeout: Duration, more: &[(&str, &str)]) -> Seen {
         let mut action = self.action(env!("CARGO_BIN_EXE_samba"), "smbd", action, timeout);
-        let (code, reason, said) = outcome(action.envs(more.iter().copied()));
-        Seen { code, reason, said }
+        outcome(action.envs(more.iter().copied()))
     }
 
     fn start(&self) -> Seen {
@@ -104,6 +92,20 @@ impl Machine {
         ];
         self.call("monitor", PATIENCE, &more)
     }
+}
+
+const RECOVERS: Says = Says {
+    recovery_mode: 1,
+    ..WELL
+};
+
+/// Runs a CTDB, and says what it says from now on.
+fn ctdb(says: Says) -> Arc<Mutex<Says>> {
+    let socket = Path::new(ctdbd::SOCKET);
+    fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    let says = Arc::new(Mutex::new(says));
+    listen(socket, &says);
+    says
 }
 
 /// Serves SMB in this network: each connection is handed to `speak`.
@@ -181,7 +183,7 @@ fn the_attribute_follows_the_first_good_answer_and_precedes_the_stop() {
             "a monitor runs nothing"
         );
         assert_eq!(machine.monitor("10").code, 0);
-        assert_eq!(machine.asked(), [TESTPARM, PUBLISHED]);
+        assert_eq!(machine.asked(), [PUBLISHED, TESTPARM]);
 
         assert_eq!(machine.stop().code, 0);
         assert_eq!(machine.asked(), [WITHDRAWN, &job("stop")]);
@@ -195,7 +197,6 @@ fn an_smbd_that_does_not_answer_has_failed() {
     alone(|machine| {
         machine.write("unit", UP);
         serve(say_nothing);
-        let began = Instant::now();
         let more = [("OCF_RESKEY_CRM_meta_interval", "10000")];
         let seen = machine.call("monitor", Duration::from_secs(16), &more);
         assert_eq!(seen.code, 1);
@@ -206,7 +207,7 @@ fn an_smbd_that_does_not_answer_has_failed() {
         assert!(seen.reason.ends_with("no answer in time"), "{seen:?}");
         assert_eq!(machine.asked(), [WITHDRAWN]);
         assert!(
-            began.elapsed() >= Duration::from_secs(11),
+            seen.took >= Duration::from_secs(11),
             "the first attempt alone"
         );
     });
@@ -230,14 +231,7 @@ fn an_smbd_that_waits_for_ctdb_or_for_a_fencing_has_not_failed() {
     alone(|machine| {
         machine.write("unit", UP);
         serve(talk_nonsense);
-        let socket = Path::new(ctdbd::SOCKET);
-        fs::create_dir_all(socket.parent().unwrap()).unwrap();
-        let recovery = Says {
-            recovery_mode: 1,
-            ..WELL
-        };
-        let says = Arc::new(Mutex::new(recovery));
-        listen(socket, &says);
+        let says = ctdb(RECOVERS);
         for depth in ["0", "10"] {
             let seen = machine.monitor(depth);
             assert_eq!(seen.code, 0, "{seen:?}");
@@ -251,13 +245,47 @@ fn an_smbd_that_waits_for_ctdb_or_for_a_fencing_has_not_failed() {
         let seen = machine.monitor("0");
         assert_eq!(seen.code, 0, "{seen:?}");
         assert_eq!(machine.asked(), [""; 0]);
-        let seen = machine.start();
-        assert_eq!(seen.code, 0, "{seen:?}");
-        assert!(!machine.asked().contains(&PUBLISHED.to_owned()));
-        *says.lock().unwrap() = recovery;
+        *says.lock().unwrap() = RECOVERS;
         machine.write("unit", FAILED);
         assert_eq!(machine.monitor("0").code, 7);
         assert_eq!(machine.asked(), [WITHDRAWN]);
+    });
+}
+
+#[test]
+fn an_smbd_that_a_fencing_keeps_from_starting_has_its_time_after_that() {
+    alone(|machine| {
+        machine.write("up", STARTING);
+        machine.write("cib", LOST);
+        let seen = machine.start();
+        assert_eq!(seen.code, 0, "{seen:?}");
+        assert!(seen.took < PATIENCE / 2, "{seen:?}");
+        assert_eq!(machine.asked().last(), Some(&job("start")));
+        // Its unit takes its time, and then smbd does.
+        for (unit, state) in [(STARTING, LOST), (STARTING, ""), (UP, "")] {
+            machine.write("unit", unit);
+            machine.write("cib", state);
+            let seen = machine.monitor("0");
+            assert_eq!(seen.code, 0, "{seen:?}");
+            assert!(seen.said.contains("smbd does not answer: "), "{seen:?}");
+            assert_eq!(machine.asked(), [""; 0], "it does not serve");
+        }
+        let mark = Path::new("/run/storhaug/starting/smbd");
+        let since = fs::read_to_string(mark).unwrap();
+        let earlier = since.parse::<i64>().unwrap() - 61;
+        fs::write(mark, earlier.to_string()).unwrap();
+        assert_eq!(machine.monitor("0").code, 1, "but not for ever");
+
+        fs::write(mark, since).unwrap();
+        serve(answer);
+        assert_eq!(machine.monitor("0").code, 0);
+        assert_eq!(machine.asked(), [WITHDRAWN, PUBLISHED]);
+        assert!(!mark.exists(), "it has started");
+    });
+    alone(|machine| {
+        machine.write("up", FAILED);
+        machine.write("cib", LOST);
+        assert_eq!(machine.start().code, 1, "it does not wait");
     });
 }
 
@@ -317,21 +345,25 @@ fn a_start_that_fails_says_why() {
 }
 
 #[test]
-fn a_start_waits_a_while_for_settings_that_cannot_be_read_and_may_be_tried_again() {
+fn a_start_waits_for_settings_while_ctdb_recovers_and_no_longer() {
     alone(|machine| {
         serve(answer);
         machine.noting("testparm", "cat conf || exit 1\n");
         let conf = fs::read_to_string(machine.path("conf")).unwrap();
         fs::remove_file(machine.path("conf")).unwrap();
-        let began = Instant::now();
-        let seen = machine.call("start", Duration::from_secs(12), &[]);
+        let seen = machine.start();
         assert_eq!(seen.code, 1, "{seen:?}");
+        assert_eq!(machine.asked(), [TESTPARM], "there is no CTDB");
+
+        let says = ctdb(RECOVERS);
+        let seen = machine.call("start", Duration::from_secs(12), &[]);
+        assert_eq!(seen.code, 1, "it may be tried again: {seen:?}");
         assert!(
             seen.reason
                 .starts_with("reading /etc/samba/smb.conf: `testparm"),
             "{seen:?}"
         );
-        assert!(began.elapsed() >= Duration::from_secs(2));
+        assert!(seen.took >= Duration::from_secs(2));
         let asked = machine.asked();
         assert!(
             asked.len() > 1 && !asked.contains(&job("start")),
@@ -344,36 +376,134 @@ fn a_start_waits_a_while_for_settings_that_cannot_be_read_and_may_be_tried_again
         assert_eq!(seen.code, 1, "{seen:?}");
         assert_eq!(machine.asked(), [TESTPARM]);
 
-        // CTDB's recovery is over when the settings are read for a second time.
+        // They are wrong.
         machine.write("cib", "");
+        *says.lock().unwrap() = WELL;
+        let seen = machine.start();
+        assert_eq!(seen.code, 2, "{seen:?}");
+        assert_eq!(machine.asked(), [TESTPARM; 2]);
+
+        // CTDB's recovery is over when the settings are read for a second time.
+        *says.lock().unwrap() = RECOVERS;
         machine.write("conf.later", &conf);
         machine.noting("testparm", "cat conf || { mv conf.later conf; exit 1; }\n");
         assert_eq!(machine.start().code, 0);
         assert!(machine.asked().contains(&job("start")));
+
+        // The machine's own commands are out of reach as well.
+        fs::remove_file(machine.path("testparm")).unwrap();
+        symlink("/bin/cat", machine.path("cat")).unwrap();
+        let bare = machine.path("").display().to_string();
+        let seen = machine.call("start", PATIENCE, &[("PATH", &bare)]);
+        assert_eq!(seen.code, 5, "{seen:?}");
     });
 }
 
-/// Nobody serves the file system that the share is on: whoever looked at it
-/// would not come back.
+/// An automounter that hangs, like one whose server is away.
+struct Automounter {
+    asked: File,
+    _process: Process,
+}
+
+impl Automounter {
+    fn at(machine: &Machine, point: &str) -> Self {
+        let (asked, requests) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        fcntl(&asked, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        // Whoever is of its process group looks without asking it.
+        let process = Process::start(machine, "/bin/cat", "automount", &[]);
+        fs::create_dir(point).unwrap();
+        let options = format!(
+            "fd={},pgrp={},minproto=5,maxproto=5,indirect",
+            requests.as_raw_fd(),
+            process.0.id()
+        );
+        let none = MsFlags::empty();
+        let fstype = Some("autofs");
+        mount(Some("auto.home"), point, fstype, none, Some(&*options)).unwrap();
+        Self {
+            asked: asked.into(),
+            _process: process,
+        }
+    }
+
+    /// Whether anybody has made it mount something.
+    fn was_asked(&mut self) -> bool {
+        self.asked.read(&mut [0; 1]).is_ok_and(|length| length > 0)
+    }
+}
+
+#[test]
+fn what_is_mounted_on_demand_is_left_alone() {
+    alone(|machine| {
+        machine.write("unit", UP);
+        serve(answer);
+        let mut automounter = Automounter::at(machine, "/run/home");
+        symlink("/run/home/alice", "/run/alice").unwrap();
+        for path in ["/run/home/alice/files", "/run/alice", "/run/home"] {
+            let conf = format!("[global]\n\tclustering = Yes\n[a]\n\tpath = {path}\n");
+            machine.write("conf", &conf);
+            let seen = machine.monitor("10");
+            assert_eq!(seen.code, 0, "{path}: {seen:?}");
+            assert!(!automounter.was_asked(), "{path}");
+        }
+        // It is one that would be.
+        let mut looks = Command::new("ls");
+        let looks = looks.arg("/run/home/alice/").stdin(Stdio::null());
+        let mut looks = Process(looks.stderr(Stdio::null()).spawn().unwrap());
+        let asked = || Ok(automounter.was_asked().then_some(()));
+        let soon = Deadline::after(PATIENCE);
+        until(soon, Duration::from_millis(5), "the automounter", asked).unwrap();
+        assert!(looks.lives());
+    });
+}
+
+#[test]
+fn homes_are_those_of_users() {
+    alone(|machine| {
+        let _volume = unserved("/run/share");
+        let conf = "[global]\n\tclustering = Yes\n[homes]\n\tbrowseable = No\n";
+        machine.write("conf", conf);
+        let depth = [("OCF_CHECK_LEVEL", "10")];
+        for (user, number, code) in [
+            ("www-data", 33, 0),
+            ("alice", 1000, 2),
+            ("nobody", 65534, 0),
+        ] {
+            let passwd = format!("{user}:x:{number}:100::/run/share/{user}:/bin/sh\n");
+            machine.write("passwd", &passwd);
+            let (from, none) = (machine.path("passwd"), None::<&str>);
+            mount(Some(&from), "/etc/passwd", none, MsFlags::MS_BIND, none).unwrap();
+            let seen = machine.call("validate-all", PATIENCE, &depth);
+            assert_eq!(seen.code, code, "{user}: {seen:?}");
+        }
+    });
+}
+
+/// Mounts a volume that nobody serves: whoever looks at it does not come back.
+fn unserved(point: &str) -> File {
+    let mut fuse = File::options();
+    let fuse = fuse.read(true).write(true).open("/dev/fuse").unwrap();
+    let data = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0",
+        fuse.as_raw_fd()
+    );
+    fs::create_dir(point).unwrap();
+    mount(
+        Some("localhost:/share"),
+        point,
+        Some("fuse.glusterfs"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        Some(data.as_str()),
+    )
+    .unwrap();
+    fuse
+}
+
 #[test]
 fn a_configuration_that_endangers_files_is_refused_without_a_look_at_them() {
     alone(|machine| {
-        let mut fuse = fs::File::options();
-        let fuse = fuse.read(true).write(true).open("/dev/fuse").unwrap();
-        let data = format!(
-            "fd={},rootmode=40000,user_id=0,group_id=0",
-            fuse.as_raw_fd()
-        );
-        fs::create_dir("/run/share").unwrap();
+        let _volume = unserved("/run/share");
         symlink("share", "/run/link").unwrap();
-        mount(
-            Some("localhost:/share"),
-            "/run/share",
-            Some("fuse.glusterfs"),
-            MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
-            Some(data.as_str()),
-        )
-        .unwrap();
         let conf = "[global]\n\tclustering = Yes\n\tprivate dir = /run/share/private\n\
             \tserver multi channel support = Yes\n[a]\n\tpath = /run/share\n";
         machine.write("conf", conf);
@@ -460,6 +590,10 @@ fn a_limping_smbd_is_degraded() {
         let seen = machine.monitor("10");
         assert_eq!(seen.code, 190);
         assert_eq!(seen.reason, "share [b]: /run/no: No such file or directory");
+        machine.write("cib", LOST);
+        let seen = machine.monitor("10");
+        assert_eq!(seen.code, 0, "it may be there after the fencing: {seen:?}");
+        machine.write("cib", "");
         assert_eq!(machine.monitor("0").code, 0);
         machine.program(
             "testparm",
