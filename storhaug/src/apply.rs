@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use storhaug_agents::deadline::{Deadline, until};
 use storhaug_agents::exec::Cmd;
 
-use crate::agreement;
+use crate::agreement::{self, Missing};
 use crate::cluster::{Cluster, Fencing};
 use crate::config::edit::Staged;
 use crate::config::{self, Loaded};
@@ -345,68 +345,100 @@ impl<'a> Apply<'a> {
     /// What does not, and why.
     pub fn settle(&self, leaving: &[String], progress: &mut Progress) -> anyhow::Result<()> {
         let wanted = desired::wanted(self.cluster);
+        let names = wanted.iter().map(|wanted| wanted.resource.as_str());
+        let names: BTreeSet<&str> = names.chain(leaving.iter().map(String::as_str)).collect();
         let deadline = Deadline::after(SETTLING);
         let mut before = State::default();
         let mut changed = Instant::now();
         let mut lacking = String::new();
         let result = until(deadline, EVERY, "the cluster's services", || {
-            let state = pacemaker::state(self.machine.runner)?;
-            let missing = agreement::missing(&wanted, &state);
-            let staying: Vec<&str> = leaving
-                .iter()
-                .map(String::as_str)
-                .filter(|gone| state.active(gone))
-                .collect();
-            let due = match missing.is_empty() && staying.is_empty() {
-                true => self.due(&wanted)?,
-                false => None,
+            // What becomes of others neither helps nor hinders.
+            let state = pacemaker::state(self.machine.runner)?.about(&names);
+            let mut lack = Lack {
+                missing: agreement::missing(&wanted, &state),
+                staying: leaving.iter().filter(|gone| state.active(gone)).collect(),
+                due: None,
             };
-            if missing.is_empty() && staying.is_empty() && due.is_none() {
+            if lack.is_empty() {
+                lack.due = self.due(&wanted)?;
+            }
+            if lack.is_empty() {
                 return Ok(Some(()));
             }
             if state.busy() || state != before {
                 changed = Instant::now();
             }
-            let mut words: Vec<String> = missing.iter().map(agreement::Missing::in_words).collect();
-            words.extend(staying.iter().map(|gone| format!("{gone} has not stopped")));
-            lacking = words.join("\n  ");
+            lacking = lack.in_words();
             if changed.elapsed() > QUIET {
-                match due {
+                match lack.due {
                     // Everything runs, and that is what counts.
                     Some(_) => return Ok(Some(())),
                     None => bail!("nothing is being done about it any more"),
                 }
             }
-            let first = missing
-                .iter()
-                .find(|m| m.kind != Kind::Address)
-                .or(missing.first());
-            progress.waiting(&match (first, staying.first()) {
-                (Some(missing), _) if missing.nodes.is_empty() => {
-                    format!("waiting for {}", missing.resource)
-                }
-                (Some(missing), _) => {
-                    format!(
-                        "waiting for {} on {}",
-                        missing.resource,
-                        missing.nodes.join(", ")
-                    )
-                }
-                (None, Some(gone)) => format!("waiting until {gone} has stopped"),
-                (None, None) => match &due {
-                    Some(step) => {
-                        format!("waiting for {} to {}", step.primitive(), step.action)
-                    }
-                    None => "waiting".to_owned(),
-                },
-            });
+            progress.waiting(&lack.first());
             before = state;
             Ok(None)
         });
         result.with_context(|| match lacking.is_empty() {
             true => "what runs by now is not known; `storhaug status` says more".to_owned(),
-            false => format!("not everything runs:\n  {lacking}\n`storhaug status` says more"),
+            false => format!(
+                "not everything is as it should be:\n  {lacking}\n`storhaug status` says more"
+            ),
         })
+    }
+}
+
+/// What a change is still waiting for.
+struct Lack<'a> {
+    /// What does not run.
+    missing: Vec<Missing>,
+    /// What was taken out and has not stopped.
+    staying: Vec<&'a String>,
+    /// What Pacemaker has still to do, though everything runs.
+    due: Option<Foretold>,
+}
+
+impl Lack<'_> {
+    fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.staying.is_empty() && self.due.is_none()
+    }
+
+    /// All of it, with the reasons, a line for each.
+    fn in_words(&self) -> String {
+        let mut words: Vec<String> = self.missing.iter().map(Missing::in_words).collect();
+        let staying = self.staying.iter();
+        words.extend(staying.map(|gone| format!("{gone} has not stopped")));
+        words.extend(self.due.iter().map(|step| {
+            let place = step.place().map(|node| format!(" on {node}"));
+            let reason = step.reason.as_ref().map(|reason| format!(" ({reason})"));
+            format!(
+                "Pacemaker has still to {} {}{}{}",
+                step.action,
+                step.primitive(),
+                place.unwrap_or_default(),
+                reason.unwrap_or_default()
+            )
+        }));
+        words.join("\n  ")
+    }
+
+    /// What is waited for first.
+    fn first(&self) -> String {
+        let mut missing = self.missing.iter();
+        let service = missing.find(|missing| missing.kind != Kind::Address);
+        if let Some(missing) = service.or(self.missing.first()) {
+            let resource = &missing.resource;
+            return match &missing.nodes[..] {
+                [] => format!("waiting for {resource}"),
+                nodes => format!("waiting for {resource} on {}", nodes.join(", ")),
+            };
+        }
+        match (self.staying.first(), &self.due) {
+            (Some(gone), _) => format!("waiting until {gone} has stopped"),
+            (None, Some(step)) => format!("waiting for {} to {}", step.primitive(), step.action),
+            (None, None) => "waiting".to_owned(),
+        }
     }
 }
 
@@ -447,5 +479,40 @@ pub fn outcome(changed: bool) -> Outcome {
     match changed {
         true => Outcome::Done,
         false => Outcome::NothingToDo,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everything runs, and one thing is to be restarted all the time: the error
+    /// at the end names it.
+    #[test]
+    fn what_is_due_is_lacking() {
+        let gone = String::from("vip-10.0.0.9");
+        let mut lack = Lack {
+            missing: Vec::new(),
+            staying: Vec::new(),
+            due: None,
+        };
+        assert!(lack.is_empty());
+        lack.due = Some(Foretold {
+            action: "restart".into(),
+            what: "smbd:1".into(),
+            from: Some("node2".into()),
+            to: Some("node2".into()),
+            reason: Some("resource definition change".into()),
+        });
+        assert!(!lack.is_empty());
+        assert_eq!(lack.first(), "waiting for smbd to restart");
+        let due = "Pacemaker has still to restart smbd on node2 (resource definition change)";
+        assert_eq!(lack.in_words(), due);
+        lack.staying.push(&gone);
+        assert_eq!(lack.first(), "waiting until vip-10.0.0.9 has stopped");
+        assert_eq!(
+            lack.in_words(),
+            format!("vip-10.0.0.9 has not stopped\n  {due}")
+        );
     }
 }

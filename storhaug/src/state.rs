@@ -1,6 +1,6 @@
 //! What Pacemaker says of the cluster: `crm_mon --output-as=xml`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::bail;
 
@@ -15,6 +15,8 @@ pub struct State {
     pub quorum: bool,
     /// Whether a lost node is fenced.
     pub fencing: bool,
+    /// Whether the nodes have different versions of Pacemaker.
+    pub mixed: bool,
     /// The nodes, by name.
     pub nodes: BTreeMap<String, Node>,
     /// Every instance of every primitive.
@@ -100,6 +102,7 @@ impl State {
         {
             state.dc = dc.get("name").map(str::to_owned);
             state.quorum = is(dc, "with_quorum");
+            state.mixed = is(dc, "mixed_version");
         }
         if let Some(options) = root.at(&["summary", "cluster_options"]) {
             state.fencing = is(options, "stonith-enabled") || is(options, "fencing-enabled");
@@ -198,6 +201,20 @@ impl State {
     pub fn active(&self, resource: &str) -> bool {
         let mut all = self.instances.iter();
         all.any(|instance| instance.resource == resource && !instance.nodes.is_empty())
+    }
+
+    /// What of it is about the resources `names`. Of the nodes' attributes, those
+    /// of storhaug's agents are kept.
+    #[must_use]
+    pub fn about(mut self, names: &BTreeSet<&str>) -> State {
+        let ours = |name: &String| names.contains(name.as_str());
+        self.instances.retain(|instance| ours(&instance.resource));
+        self.failures.retain(|failure| ours(&failure.resource));
+        for node in self.nodes.values_mut() {
+            node.attributes
+                .retain(|name, _| name.starts_with("storhaug-"));
+        }
+        self
     }
 
     /// Whether something is being done.
@@ -325,6 +342,23 @@ mod tests {
     <failure op_key="vip_1_start_0" node="node1" exitstatus="error" exitreason="taken" task="start" interval="0"/>
   </failures>
 </pacemaker-result>"#;
+
+    /// Somebody else's resource flaps, and somebody else's attribute changes.
+    #[test]
+    fn others_are_left_out() {
+        let theirs = DOCUMENT
+            .replace("role=\"Started\" failed=\"true\"", "role=\"Stopped\"")
+            .replace(
+                "<attribute name",
+                "<attribute name=\"pingd\" value=\"7\"/><attribute name",
+            );
+        let [before, after] = [DOCUMENT, &theirs].map(|text| State::parse(text).unwrap());
+        assert_ne!(before, after);
+        let ours = BTreeSet::from(["share"]);
+        let (before, after) = (before.about(&ours), after.about(&ours));
+        assert_eq!(before.failures.len(), 2);
+        assert_eq!(before, after);
+    }
 
     #[test]
     fn what_crm_mon_writes_is_read() {
