@@ -32,7 +32,7 @@ use crate::drain;
 use crate::machine::{self, Machine, applied};
 use crate::pacemaker;
 use crate::pcs;
-use crate::plan;
+use crate::plan::{self, Live};
 use crate::preflight;
 use crate::progress::Progress;
 use crate::quorum;
@@ -143,6 +143,7 @@ pub fn remove(
         }
         quorum::after_leaving(&change.members, name, &state)?;
         if found.online {
+            quorum::all_told(&change.members, name, &state)?;
             if !force {
                 drain::affordable(machine, &change.known, &change.members, name, progress)?;
             }
@@ -154,24 +155,81 @@ pub fn remove(
                 "{name} is offline and cannot be told; before it is started again, run `pcs \
                  cluster destroy` on it"
             ));
+            if let Err(error) = quorum::all_told(&change.members, name, &state) {
+                progress.warn(&format!(
+                    "{error:#}; or, when it is up, run `pcs cluster sync corosync` here"
+                ));
+            }
         }
         progress.begin(&format!("taking {name} out of {}", change.known.name));
-        if let Err(error) = apply.pcs(&pcs::node_remove(name, found.online))
-            && is_member(machine, name)?
-        {
-            progress.begin(&format!("giving {name} its services back"));
-            if let Err(error) = change.step(&change.known).push(progress, Rehearsed::Yes) {
-                progress.warn(&format!("{error:#}"));
+        if let Err(error) = apply.pcs(&pcs::node_remove(name, found.online)) {
+            if is_member(machine, name)? {
+                progress.begin(&format!("giving {name} its services back"));
+                if let Err(error) = change.step(&change.known).push(progress, Rehearsed::Yes) {
+                    progress.warn(&format!("{error:#}"));
+                }
+                return Err(error);
             }
-            return Err(error);
+            progress.warn(&format!("{error:#}"));
         }
         changed = true;
     }
+    changed |= forget(&apply, progress)?;
     let (pushed, leaving) = apply.push(progress, Rehearsed::No)?;
     changed |= pushed;
     changed |= write(staged, progress)?;
     apply.settle(&leaving, progress)?;
     Ok(outcome(changed))
+}
+
+/// Has the cluster forget the nodes that Corosync's configuration no longer
+/// names: `pcs` was interrupted while it removed them. Whether there were any.
+///
+/// What it has done by then is not known: it gives the others the new list of
+/// members, has their Corosync load it, and has Pacemaker forget the node, in this
+/// order (pcs 0.11 and 0.12, `lib/commands/cluster.py`, `remove_nodes`).
+///
+/// # Errors
+/// They are not forgotten.
+pub fn forget(apply: &Apply<'_>, progress: &mut Progress) -> anyhow::Result<bool> {
+    let machine = apply.machine;
+    let left = left_behind(machine)?;
+    if left.is_empty() {
+        return Ok(false);
+    }
+    let names = left.join(", ");
+    progress.begin(&format!("having the cluster forget {names}"));
+    if let Err(error) = apply.pcs(&pcs::sync()) {
+        // It gives up at the first that is down.
+        progress.warn(&format!("{error:#}"));
+    }
+    apply.pcs(&pcs::reload())?;
+    for name in &left {
+        apply.pcs(&pcs::node_clear(name))?;
+    }
+    until(
+        Deadline::after(JOINING),
+        EVERY,
+        "Pacemaker to forget it",
+        || Ok(left_behind(machine)?.is_empty().then_some(())),
+    )
+    .with_context(|| format!("see `pcs cluster node clear {names}`"))?;
+    Ok(true)
+}
+
+/// The nodes that Pacemaker knows and Corosync's configuration does not name.
+fn left_behind(machine: Machine<'_>) -> anyhow::Result<Vec<String>> {
+    let Live {
+        corosync: Some(corosync),
+        cib: Some(cib),
+    } = machine.look()?
+    else {
+        return Ok(Vec::new());
+    };
+    let known = plan::members(&cib).into_iter();
+    Ok(known
+        .filter(|name| !corosync.nodes.contains(name))
+        .collect())
 }
 
 /// The cluster that a node comes into or goes out of, as it was at the

@@ -90,9 +90,25 @@ pub fn node_remove(name: &str, reached: bool) -> Cmd {
     } else {
         // Quorum without it is asked of the node itself, and that nobody answers
         // is an error, unless forced (pcs/lib/commands/cluster.py, `remove_nodes`).
-        // Whether the others keep quorum is looked at before.
-        cmd.args(["--skip-offline", "--force"])
+        // Whether the others keep quorum is looked at before. It is asked for its
+        // authorization, for that, and to go, each time for a minute by default.
+        cmd.args(["--skip-offline", "--force", "--request-timeout=20"])
     }
+}
+
+/// Gives every node the list of members that this one has.
+pub fn sync() -> Cmd {
+    Cmd::new("pcs").args(["cluster", "sync", "corosync"])
+}
+
+/// Has the Corosync of every node load its configuration again.
+pub fn reload() -> Cmd {
+    Cmd::new("pcs").args(["cluster", "reload", "corosync"])
+}
+
+/// Has Pacemaker forget a node that is no member any more.
+pub fn node_clear(name: &str) -> Cmd {
+    Cmd::new("pcs").args(["cluster", "node", "clear", name])
 }
 
 /// Whether the pcsd of a node was made known to this machine before.

@@ -320,6 +320,17 @@ pub fn met(cib: &Element) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
+/// The names of those that are members of Corosync's cluster, or were: Pacemaker
+/// also knows remote nodes, which never are.
+pub fn members(cib: &Element) -> BTreeSet<String> {
+    let nodes = section(cib, "nodes").map_or(&[][..], |section| &section.children);
+    let members = nodes
+        .iter()
+        .filter(|node| node.get("type") != Some("remote"));
+    let names = members.filter_map(|node| node.get("uname"));
+    names.map(str::to_owned).collect()
+}
+
 /// A section of the configuration.
 fn section<'a>(cib: &'a Element, name: &str) -> Option<&'a Element> {
     cib.at(&["configuration", name])

@@ -60,6 +60,24 @@ pub fn after_leaving(members: &[String], name: &str, state: &State) -> anyhow::R
     Ok(())
 }
 
+/// Refuses to take out `name`, one of `members`, while another one is down: all
+/// that stay are given the new list of members, and pcs gives it to none where one
+/// cannot be reached.
+///
+/// # Errors
+/// One is down.
+pub fn all_told(members: &[String], name: &str, state: &State) -> anyhow::Result<()> {
+    let (_, down) = split(members, name, state);
+    if !down.is_empty() {
+        let down = down.join(", ");
+        bail!(
+            "{down} is down and would not learn that {name} is gone; start {down} first, or \
+               take it out first"
+        );
+    }
+    Ok(())
+}
+
 /// Which of `members`, without `name`, take part, and which do not.
 fn split<'a>(members: &'a [String], name: &str, state: &State) -> (Vec<&'a str>, Vec<&'a str>) {
     let others = members.iter().map(String::as_str);
@@ -121,5 +139,13 @@ mod tests {
         // Who is down already costs nothing more.
         let (members, state) = state(&["a", "b"], &["c"]);
         assert!(after_leaving(&members, "c", &state).is_ok());
+    }
+
+    #[test]
+    fn all_that_stay_have_to_be_told() {
+        let (members, state) = state(&["a", "b", "c"], &["d"]);
+        let error = all_told(&members, "a", &state).unwrap_err().to_string();
+        assert!(error.starts_with("d is down"), "{error}");
+        assert!(all_told(&members, "d", &state).is_ok());
     }
 }

@@ -15,6 +15,7 @@ use crate::cluster::{Cluster, Fencing};
 use crate::config::Loaded;
 use crate::corosync::{self, Corosync};
 use crate::machine::{Machine, facts};
+use crate::members;
 use crate::pacemaker;
 use crate::pcs::{self, Retry};
 use crate::plan::{self, Plan};
@@ -97,6 +98,7 @@ pub fn apply(
     };
     let (pushed, leaving) = setup.apply.push(progress, rehearsed)?;
     changed |= pushed;
+    changed |= members::forget(&setup.apply, progress)?;
     changed |= setup.retune(progress)?;
     setup.apply.settle(&leaving, progress)?;
     if cluster.fencing == Fencing::Refused {

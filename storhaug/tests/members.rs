@@ -435,7 +435,54 @@ fn what_would_be_lost_is_said() {
             .said("pcs cluster node remove n10 --skip-offline --force"),
         1
     );
+    assert!(!town.fake.configuration().contains("\"n10\""));
+    assert_eq!(town.slots(), "10.0.0.1 10.0.0.2 #10.0.0.10");
     assert_eq!(town.remove("n1").unwrap(), Outcome::Done);
+}
+
+/// pcs gives the new list of members to nobody, unless it reaches all: that is
+/// found out before the node has stopped serving.
+#[test]
+fn nothing_is_emptied_while_another_node_is_down() {
+    let town = Town::new();
+    town.add("n3", 3, &[]).unwrap();
+    town.add("n4", 4, &[]).unwrap();
+    {
+        let mut cluster = town.fake.cluster.borrow_mut();
+        let cluster = cluster.as_mut().unwrap();
+        cluster.crash("n10");
+        cluster.settle();
+        cluster.done.clear();
+    }
+    let before = (town.text(), town.configuration(), town.holders());
+    for force in [false, true] {
+        let error = town.remove_at_any_price("n1", force).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("start n10 first, or take it out"), "{error}");
+        let after = (town.text(), town.configuration(), town.holders());
+        assert_eq!(after, before);
+        assert_eq!(town.touched("nobody"), [""; 0]);
+    }
+    assert_eq!(town.remove("n10").unwrap(), Outcome::Done);
+    assert_eq!(town.remove("n1").unwrap(), Outcome::Done);
+    assert_eq!(town.setup().unwrap(), Outcome::NothingToDo);
+}
+
+/// One of two is lost for good.
+#[test]
+fn the_survivor_of_two_goes_on_alone() {
+    let town = Town::new();
+    town.remove("n10").unwrap();
+    {
+        let mut cluster = town.fake.cluster.borrow_mut();
+        let cluster = cluster.as_mut().unwrap();
+        cluster.crash("n1");
+        cluster.settle();
+    }
+    assert_eq!(town.remove("n1").unwrap(), Outcome::Done);
+    assert_eq!(town.holders().len(), 4);
+    assert!(town.holders().values().all(|holder| holder == "n2"));
+    assert_eq!(town.setup().unwrap(), Outcome::NothingToDo);
 }
 
 #[test]
@@ -532,4 +579,35 @@ fn an_addition_that_was_killed_is_completed_by_the_next() {
 #[test]
 fn a_removal_that_was_killed_is_completed_by_the_next() {
     is_completed_by_the_next(|town| town.remove("n1"));
+}
+
+/// The same where pcs itself was killed, with half of the cluster told.
+#[test]
+fn a_removal_whose_pcs_was_killed_is_completed_by_the_next() {
+    let whole = Town::new();
+    whole.remove("n1").unwrap();
+    for step in [1, 2] {
+        let town = Town::new();
+        *town.fake.dies_inside.borrow_mut() = Some(step);
+        assert!(killed(|| town.remove("n1")).is_none());
+        *town.fake.dies_inside.borrow_mut() = None;
+        assert_eq!(town.remove("n1").unwrap(), Outcome::Done);
+        assert_eq!(town.text(), whole.text(), "step {step}");
+        assert_eq!(town.holders(), whole.holders(), "step {step}");
+        assert_eq!(town.slots(), whole.slots(), "step {step}");
+        assert!(!town.configuration().contains("\"n1\""), "step {step}");
+        assert_eq!(town.setup().unwrap(), Outcome::NothingToDo);
+        assert_eq!(town.remove("n1").unwrap(), Outcome::NothingToDo);
+    }
+    // Where the node was struck off the file meanwhile, setup sees to it.
+    let town = Town::new();
+    *town.fake.dies_inside.borrow_mut() = Some(2);
+    assert!(killed(|| town.remove("n1")).is_none());
+    *town.fake.dies_inside.borrow_mut() = None;
+    let less = std::fs::read_to_string(&whole.file).unwrap();
+    let path = |town: &Town| town.fake.root.path().display().to_string();
+    std::fs::write(&town.file, less.replace(&path(&whole), &path(&town))).unwrap();
+    assert_eq!(town.setup().unwrap(), Outcome::Done);
+    assert_eq!(town.fake.said("pcs cluster node clear n1"), 1);
+    assert_eq!(town.setup().unwrap(), Outcome::NothingToDo);
 }

@@ -51,6 +51,10 @@ pub struct Fake {
     pub dies_at: RefCell<Option<&'static str>>,
     /// The number of commands after which the power goes.
     pub dies_after: RefCell<Option<usize>>,
+    /// The number of steps of the removal of a node after which `pcs`, and who
+    /// called it, is killed: 1 when the node has stopped its cluster, 2 when the
+    /// others have the new list.
+    pub dies_inside: RefCell<Option<u8>>,
     /// The first brick of the volume is offline.
     pub limping: RefCell<bool>,
     /// A node is in another cluster.
@@ -75,6 +79,7 @@ impl Fake {
             meanwhile: RefCell::new(None),
             dies_at: RefCell::new(None),
             dies_after: RefCell::new(None),
+            dies_inside: RefCell::new(None),
             limping: RefCell::new(false),
             refusing: RefCell::new(false),
         }
@@ -149,29 +154,67 @@ impl Fake {
             ["cluster", "node"] if *self.refusing.borrow() => bail!("it is in a cluster"),
             ["cluster", "node"] => {
                 let corosync = Corosync::read(self.root.path())?.unwrap();
-                let mut nodes: Vec<&str> = corosync.nodes.iter().map(String::as_str).collect();
-                let mut cluster = self.cluster.borrow_mut();
-                let cluster = cluster.as_mut().unwrap();
-                if words[3] == "add" {
-                    if nodes.contains(&words[4]) {
-                        bail!("{} is in the cluster already", words[4]);
-                    }
-                    nodes.push(words[4]);
-                    cluster.meet(words[4]);
-                } else {
-                    nodes.retain(|node| *node != words[4]);
-                    cluster.part(words[4]);
+                let members: Vec<&str> = corosync.nodes.iter().map(String::as_str).collect();
+                match words[3] {
+                    "add" => self.node_add(&corosync.name, &members, words[4])?,
+                    "remove" => self.node_remove(&corosync.name, &members, &words[4..])?,
+                    "clear" if members.contains(&words[4]) => bail!("it is a member"),
+                    "clear" => self.running(|cluster| cluster.forget_node(words[4])),
+                    _ => bail!("pcs was asked for `{cmd}`"),
                 }
-                self.write_corosync(&corosync.name, &nodes)?;
             }
             ["cluster", "destroy"] => {
                 std::fs::remove_file(self.corosync_conf())?;
                 *self.cluster.borrow_mut() = None;
             }
-            ["cluster", "stop" | "start" | "enable"] => {}
+            ["cluster", "stop" | "start" | "enable" | "sync" | "reload"] => {}
             _ => bail!("pcs was asked for `{cmd}`"),
         }
         Ok(())
+    }
+
+    fn node_add(&self, cluster: &str, members: &[&str], name: &str) -> anyhow::Result<()> {
+        if members.contains(&name) {
+            bail!("{name} is in the cluster already");
+        }
+        self.running(|cluster| cluster.meet(name));
+        self.write_corosync(cluster, &[members, &[name]].concat())
+    }
+
+    /// In the order of the real one, which talks to nobody before it has reached
+    /// all, unless it is told to go without.
+    fn node_remove(&self, cluster: &str, members: &[&str], words: &[&str]) -> anyhow::Result<()> {
+        let (name, told) = (words[0], &words[1..]);
+        let state = self.cluster.borrow().as_ref().unwrap().state();
+        let mut down = members
+            .iter()
+            .filter(|member| !state.nodes[**member].online);
+        if let Some(node) = down.next() {
+            for option in ["--skip-offline", "--force"] {
+                if !told.contains(&option) {
+                    bail!("unable to connect to {node}, use {option} to override");
+                }
+            }
+        }
+        if state.nodes[name].online {
+            self.running(|cluster| cluster.leave(name));
+        }
+        self.killed_after(1);
+        let left: Vec<&str> = members.iter().copied().filter(|n| *n != name).collect();
+        self.write_corosync(cluster, &left)?;
+        self.killed_after(2);
+        self.running(|cluster| cluster.forget_node(name));
+        Ok(())
+    }
+
+    fn killed_after(&self, step: u8) {
+        if *self.dies_inside.borrow() == Some(step) {
+            panic::panic_any(Dead);
+        }
+    }
+
+    fn running(&self, change: impl FnOnce(&mut Simulation)) {
+        change(self.cluster.borrow_mut().as_mut().unwrap());
     }
 
     pub fn write_corosync(&self, name: &str, nodes: &[&str]) -> anyhow::Result<()> {

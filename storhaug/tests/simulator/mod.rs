@@ -398,20 +398,32 @@ impl Simulation {
         self.settle();
     }
 
-    /// A node stops its cluster, and the others forget it.
-    pub fn part(&mut self, node: &str) {
+    /// A node stops its cluster.
+    pub fn leave(&mut self, node: &str) {
         self.transition(&["--node-down", node]);
+        self.elect(node);
+        self.settle();
+    }
+
+    /// A node that has left is forgotten.
+    pub fn forget_node(&mut self, node: &str) {
+        self.elect(node);
         for path in [&["configuration", "nodes"][..], &["status"]] {
             let section = path.iter().fold(&mut self.cib, |at, name| at.entry(name));
             section
                 .children
                 .retain(|child| child.get("uname") != Some(node));
         }
-        // Another one is elected.
-        let left = self.cib.at(&["configuration", "nodes"]).unwrap();
-        let dc = left.children[0].id().to_owned();
-        self.cib.set("dc-uuid", dc);
         self.settle();
+    }
+
+    /// Another one than `gone` coordinates.
+    fn elect(&mut self, gone: &str) {
+        let nodes = self.cib.at(&["configuration", "nodes"]).unwrap();
+        let mut others = nodes.children.iter();
+        let dc = others.find(|other| other.get("uname") != Some(gone));
+        let dc = dc.unwrap().id().to_owned();
+        self.cib.set("dc-uuid", dc);
     }
 
     /// Changes the configuration.
