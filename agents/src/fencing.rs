@@ -13,7 +13,7 @@ use crate::{
     child::{self, Answer},
     deadline::Deadline,
     exec::{Cmd, Output},
-    ocf::Ctx,
+    ocf::{Ctx, truth},
 };
 
 /// Why something else has to wait.
@@ -86,13 +86,7 @@ pub fn is_on(cib: Node) -> bool {
         })
         .filter_map(|n| n.attribute("value"))
         .peekable();
-    values.peek().is_none()
-        || values.any(|value| {
-            !matches!(
-                value.to_ascii_lowercase().as_str(),
-                "false" | "off" | "no" | "n" | "0"
-            )
-        })
+    values.peek().is_none() || values.any(|value| truth(value) != Some(false))
 }
 
 #[cfg(test)]

@@ -5,8 +5,6 @@ use std::{
     time::Duration,
 };
 
-use super::params;
-
 /// The description of an agent.
 #[derive(Clone, Copy, Debug)]
 pub struct Metadata {
@@ -57,12 +55,8 @@ pub enum Reload {
 pub enum Kind {
     /// Any text.
     String,
-    /// A whole number.
-    Integer,
     /// Yes or no.
     Boolean,
-    /// A duration.
-    Time,
 }
 
 /// An action, as Pacemaker should configure it.
@@ -197,9 +191,7 @@ impl fmt::Display for Param {
         )?;
         let kind = match self.kind {
             Kind::String => "string",
-            Kind::Integer => "integer",
             Kind::Boolean => "boolean",
-            Kind::Time => "time",
         };
         write!(f, r#"<content type="{kind}""#)?;
         if let Some(default) = self.default {
@@ -238,11 +230,6 @@ impl Metadata {
         for param in self.parameters {
             if param.required && param.default.is_some() {
                 fault(format!("{}: required, yet with a default", param.name));
-            }
-            if let (Kind::Time, Some(default)) = (param.kind, param.default)
-                && params::duration(default).is_none()
-            {
-                fault(format!("{}: the default is no duration", param.name));
             }
             if !(param.longdesc.is_ascii() && param.shortdesc.is_ascii()) {
                 fault(format!("{}: not ASCII", param.name));

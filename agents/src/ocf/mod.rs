@@ -18,7 +18,7 @@ mod status;
 
 pub use journal::Level;
 pub use metadata::{Kind, Metadata, Op, Param, Reload};
-pub use params::Params;
+pub use params::{Params, truth};
 pub use run::{Invocation, main, run};
 pub use status::{Code, Failure, OrCode, State};
 

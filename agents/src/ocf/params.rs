@@ -1,6 +1,6 @@
 //! Reading an agent's parameters from its environment.
 
-use std::{collections::BTreeMap, fmt::Display, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
 use super::{Failure, Metadata, Param};
 
@@ -61,37 +61,13 @@ impl<'a> Params<'a> {
             .transpose()
     }
 
-    /// The value of a yes/no parameter, in any of the forms that Pacemaker
-    /// takes (`crm_str_to_boolean`); no where it is not set.
+    /// The value of a yes/no parameter; no where it is not set.
     ///
     /// # Errors
-    /// It is none of them.
+    /// It is neither.
     pub fn boolean(&self, param: &Param) -> Result<bool, Failure> {
-        let Some(value) = self.get(param) else {
-            return Ok(false);
-        };
-        match value.to_ascii_lowercase().as_str() {
-            "true" | "on" | "yes" | "y" | "1" => Ok(true),
-            "false" | "off" | "no" | "n" | "0" => Ok(false),
-            _ => Err(bad(param, value, &"write true or false")),
-        }
-    }
-
-    /// The value of a duration: a number with `ms`, `s`, `m`, `min` or `h`, or
-    /// of seconds without a unit.
-    ///
-    /// # Errors
-    /// It is none.
-    pub fn duration(&self, param: &Param) -> Result<Option<Duration>, Failure> {
-        let Some(value) = self.get(param) else {
-            return Ok(None);
-        };
-        duration(value).map(Some).ok_or_else(|| {
-            bad(
-                param,
-                value,
-                &"write a number with a unit, such as 5s or 200ms",
-            )
+        self.get(param).map_or(Ok(false), |value| {
+            truth(value).ok_or_else(|| bad(param, value, &"write true or false"))
         })
     }
 }
@@ -103,43 +79,11 @@ fn bad(param: &Param, value: &str, reason: &dyn Display) -> Failure {
     ))
 }
 
-pub(super) fn duration(text: &str) -> Option<Duration> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let number: u64 = text[..digits].parse().ok()?;
-    let milliseconds = match text[digits..].trim() {
-        "ms" | "msec" => 1,
-        "" | "s" | "sec" => 1_000,
-        "m" | "min" => 60_000,
-        "h" | "hr" => 3_600_000,
-        _ => return None,
-    };
-    number.checked_mul(milliseconds).map(Duration::from_millis)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations() {
-        let cases = [
-            ("10", Some(10_000)),
-            ("10s", Some(10_000)),
-            ("250ms", Some(250)),
-            ("2 min", Some(120_000)),
-            ("1h", Some(3_600_000)),
-            ("", None),
-            ("s", None),
-            ("-1", None),
-            ("1.5s", None),
-            ("1 fortnight", None),
-            ("99999999999999999999", None),
-            ("18446744073709551615h", None),
-        ];
-        for (text, want) in cases {
-            assert_eq!(duration(text), want.map(Duration::from_millis), "{text}");
-        }
+/// A truth value in any of the forms that Pacemaker takes (`crm_str_to_boolean`).
+pub fn truth(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "on" | "yes" | "y" | "1" => Some(true),
+        "false" | "off" | "no" | "n" | "0" => Some(false),
+        _ => None,
     }
 }
