@@ -23,7 +23,7 @@ use anyhow::{Context, anyhow, bail};
 use nix::sys::signal::{Signal, kill};
 
 use crate::{
-    ctdbd::{self, Ctdbd, Flags, Node, RunState},
+    ctdbd::{self, Ctdbd},
     deadline::{Expired, until},
     exec::Cmd,
     fencing,
@@ -38,11 +38,13 @@ mod cluster;
 pub mod configuration;
 mod databases;
 mod file;
+mod found;
 mod nodes;
 mod sole;
 
 use cluster::{Cluster, LIST};
 use configuration::Setting;
+use found::{Found, Trouble};
 use nodes::Nodes;
 
 /// The nodes.
@@ -402,63 +404,6 @@ enum Followed {
     Waits(String),
 }
 
-/// What the daemon says of itself.
-#[derive(Clone, Debug)]
-struct Found {
-    run_state: RunState,
-    recovering: bool,
-    /// Its node's number, as soon as it serves.
-    pnn: u32,
-    /// Its own node's.
-    flags: Flags,
-    /// The nodes that it knows, as soon as it serves.
-    nodes: Vec<Node>,
-}
-
-/// Why the databases cannot be used.
-#[derive(Debug)]
-enum Trouble {
-    /// It goes over by itself.
-    Passing(String),
-    /// It does not.
-    Lasting(String),
-}
-
-impl Found {
-    fn list(&self) -> String {
-        nodes::label(&self.nodes)
-    }
-
-    /// Whether no connected node has a lower number.
-    fn is_first(&self) -> bool {
-        let mut connected = self.nodes.iter().filter(|node| !node.flags.disconnected());
-        connected.all(|node| node.pnn >= self.pnn)
-    }
-
-    fn trouble(&self) -> Option<Trouble> {
-        let &Self {
-            run_state, flags, ..
-        } = self;
-        match run_state {
-            RunState::Running => {}
-            RunState::Unknown | RunState::Shutdown => {
-                let reason = format!("ctdbd is in run state {run_state}");
-                return Some(Trouble::Lasting(reason));
-            }
-            _ => {
-                let reason = format!("ctdbd is still in run state {run_state}");
-                return Some(Trouble::Passing(reason));
-            }
-        }
-        if flags.inactive() {
-            let reason = format!("CTDB has made this node {flags}: its log says why");
-            return Some(Trouble::Lasting(reason));
-        }
-        let frozen = "CTDB's databases are frozen for a recovery";
-        self.recovering.then(|| Trouble::Passing(frozen.into()))
-    }
-}
-
 impl Ctdb {
     /// What is wrong, but not for so long that to restart the daemon could help:
     /// a recovery is CTDB's answer to any change, such as a crash of another
@@ -661,8 +606,7 @@ impl Ctdb {
         let Some(mut ctdbd) = self.connect(ctx)? else {
             return Ok(None);
         };
-        let found = found(&mut ctdbd);
-        match (found, ctdbd.pid()) {
+        match (Found::ask(&mut ctdbd), ctdbd.pid()) {
             (Err(error), Ok(pid)) => Err(error.context(format!("asking process {pid}"))),
             (found, _) => found.map(Some),
         }
@@ -759,24 +703,4 @@ fn expired(ctx: &Ctx, error: anyhow::Error, waiting: String) -> anyhow::Error {
     } else {
         error
     }
-}
-
-fn found(ctdbd: &mut Ctdbd) -> anyhow::Result<Found> {
-    let run_state = ctdbd.run_state()?;
-    let recovering = ctdbd.recovering()?;
-    let mut found = Found {
-        run_state,
-        recovering,
-        pnn: 0,
-        flags: Flags(0),
-        nodes: Vec::new(),
-    };
-    // While it starts, it does not know its number yet.
-    if run_state == RunState::Running {
-        found.pnn = ctdbd.pnn()?;
-        found.nodes = ctdbd.nodes()?;
-        let own = found.nodes.iter().find(|node| node.pnn == found.pnn);
-        found.flags = own.context("ctdbd does not know its own node")?.flags;
-    }
-    Ok(found)
 }

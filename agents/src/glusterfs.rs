@@ -38,10 +38,12 @@ use crate::{
 
 mod client;
 mod connection;
+mod options;
 mod users;
 mod volume;
 
 use connection::Connection;
+use options::Options;
 use users::users;
 use volume::Volume;
 
@@ -96,24 +98,6 @@ pub const OPTIONS: Param = Param {
         neither names and sizes nor contents: \
         attribute-timeout=0,entry-timeout=0,direct-io-mode=enable,auto-invalidation=yes.",
 };
-
-/// What keeps the kernel from remembering what another node may change
-/// meanwhile under a lock.
-///
-/// For a second it believes what it knew of a file's size, and of which names
-/// there are. Contents it keeps as long as the size is the same, for every
-/// program that opens the file: GlusterFS says that they are dropped when the
-/// time of modification is another, and leaves that off unless it is told (10.3
-/// and 11.1). Nor is that enough where several programs ask for the time at
-/// once: of two answers the kernel takes the one that comes first, whichever was
-/// asked for last. In direct mode it keeps no contents, but for a program that
-/// maps the file into its memory.
-const COHERENT: [(&str, &str); 4] = [
-    ("attribute-timeout", "0"),
-    ("entry-timeout", "0"),
-    ("direct-io-mode", "enable"),
-    ("auto-invalidation", "yes"),
-];
 
 /// Whether a volume that is stopped is started.
 pub const MANAGE_VOLUME: Param = Param {
@@ -199,7 +183,7 @@ pub struct GlusterFs {
     volume: String,
     directory: PathBuf,
     server: String,
-    options: Option<String>,
+    options: Options,
     manage_volume: bool,
 }
 
@@ -248,21 +232,11 @@ impl Agent for GlusterFs {
                 "write an absolute path without `..`",
             ));
         }
-        let options = params.get(&OPTIONS);
-        if let Some(options) =
-            options.filter(|o| o.starts_with('-') || o.contains(char::is_whitespace))
-        {
-            return Err(wrong(
-                &OPTIONS,
-                options,
-                "separate options by commas, as in fstab",
-            ));
-        }
         Ok(Self {
             volume: volume.to_owned(),
             directory: path,
             server: server.to_owned(),
-            options: options.map(str::to_owned),
+            options: params.parsed(&OPTIONS)?.unwrap_or_default(),
             manage_volume: params.boolean(&MANAGE_VOLUME)?,
         })
     }
@@ -544,7 +518,7 @@ impl GlusterFs {
     fn mount(&self, ctx: &Ctx) -> anyhow::Result<()> {
         let cmd = Cmd::new("mount")
             .args(["-t", "glusterfs", "-o"])
-            .arg(self.mount_options())
+            .arg(self.options.to_string())
             .arg(format!("{}:/{}", self.server, self.volume))
             .arg(&self.directory);
         let deadline = ctx.deadline.before(ctx.deadline.left() / 4);
@@ -555,51 +529,22 @@ impl GlusterFs {
             "the mount",
             || match fencing::run(ctx, &cmd, deadline)?.checked() {
                 Ok(_) => Ok(Some(())),
-                Err(error) if retry.expired() => Err(anyhow!("{error:#}: {}", self.see_log())),
+                Err(error) if retry.expired() || fencing::is_due(ctx) => {
+                    Err(anyhow!("{error:#}: {}", self.see_log()))
+                }
                 Err(_) => Ok(None),
             },
         )
     }
 
-    /// The administrator's options, and [`COHERENT`] where they say nothing.
-    fn mount_options(&self) -> String {
-        let coherent = self
-            .coherent()
-            .map(|(name, value)| format!("{name}={value}"));
-        let given = self.given().map(str::to_owned);
-        given.chain(coherent).collect::<Vec<_>>().join(",")
-    }
-
-    fn given(&self) -> impl Iterator<Item = &str> {
-        let given = self.options.as_deref().unwrap_or_default().split(',');
-        given.filter(|option| !option.is_empty())
-    }
-
-    /// Those of [`COHERENT`] that the administrator says nothing of.
-    fn coherent(&self) -> impl Iterator<Item = (&str, &str)> {
-        let said = |name: &str| {
-            self.given()
-                .any(|option| option.split('=').next() == Some(name))
-        };
-        COHERENT.into_iter().filter(move |(name, _)| !said(name))
-    }
-
     /// What a mount lacks that was made before this agent was installed.
     fn outdated(&self, ctx: &Ctx) -> Option<String> {
         let client = client::arguments(&ctx.path("/proc"), &self.directory)?;
-        let lacks = |(name, value): &(&str, &str)| {
-            let argument = format!("--{name}={value}");
-            !client.iter().any(|given| *given == *argument)
-        };
-        let lacking = self.coherent().filter(lacks);
-        let lacking: Vec<_> = lacking
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let lacking = self.options.lacking(&client);
         (!lacking.is_empty()).then(|| {
             format!(
-                "mounted without {}, with which nodes see at once what others write: drain this \
-                 node, restart Pacemaker on it, and undrain it",
-                lacking.join(",")
+                "mounted without {lacking}, with which nodes see at once what others write: drain \
+                 this node, restart Pacemaker on it, and undrain it"
             )
         })
     }
