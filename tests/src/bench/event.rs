@@ -52,8 +52,8 @@ impl fmt::Display for Event {
     }
 }
 
-/// Has something happen once in a cluster that is whole, which it is again
-/// afterwards.
+/// Has something happen once in a cluster that is whole. One of ours is whole
+/// again afterwards; what others take to get there is not asked.
 pub fn measure(lab: &Lab, stack: Stack, event: Event, repeat: u32) -> Result<Measurement> {
     let address = *lab.vips().first().context("a lab has addresses")?;
     let holder = lab.holder(address)?.context("the address is nowhere")?;
@@ -83,9 +83,13 @@ pub fn measure(lab: &Lab, stack: Stack, event: Event, repeat: u32) -> Result<Mea
     let lost = event.loses_node().then_some(holder.as_str());
     let (seen, fresh) = watchers.leave(lost)?;
     let left = now();
-    restore(lab, stack, event, &holder, address)?;
-    stack.settle(lab)?;
-    let settled = now();
+    let settled = if stack.ours() {
+        restore(lab, event, &holder, address)?;
+        stack.settle(lab)?;
+        Some(now())
+    } else {
+        None
+    };
     let fresh = Fresh::finish(fresh)?;
 
     let after = |moment: f64| thousandths(moment - begun);
@@ -126,20 +130,21 @@ pub fn measure(lab: &Lab, stack: Stack, event: Event, repeat: u32) -> Result<Mea
         tcp_s: first(&fresh.tcp)?,
         smb_s: first(&fresh.smb)?,
         smb_gap_s: thousandths(longest_gap(begun, &smb, left)),
-        return_gap_s: lost.map(|_| thousandths(longest_gap(left, &smb, settled))),
+        return_gap_s: lost
+            .and(settled)
+            .map(|settled| thousandths(longest_gap(left, &smb, settled))),
         kernel: seen.kernel,
         clients: clients.collect::<Result<_>>()?,
     })
 }
 
-/// Takes back what happened, as far as the stack does not do so itself.
-fn restore(lab: &Lab, stack: Stack, event: Event, holder: &str, address: IpAddr) -> Result<()> {
+/// Takes back what happened, as far as the cluster does not do so itself.
+fn restore(lab: &Lab, event: Event, holder: &str, address: IpAddr) -> Result<()> {
     let node = lab.node(holder);
     match event {
         Event::Crash => {
             lab.start(holder)?;
             lab.wait_booted(holder)?;
-            stack.revive(lab, holder)?;
         }
         Event::Cut => lab.heal(holder)?,
         Event::Move => drop(node.run(["crm_resource", "--clear", "-r", &resource(address)])?),

@@ -175,6 +175,24 @@ pub struct Tickles {
     pub results: Vec<Tickle>,
 }
 
+impl Tickles {
+    /// The memory that a further connection takes: what the most need more than
+    /// the least.
+    #[must_use]
+    pub fn bytes_per_connection(&self) -> Option<f64> {
+        let least = self
+            .results
+            .iter()
+            .min_by_key(|result| result.connections)?;
+        let most = self
+            .results
+            .iter()
+            .max_by_key(|result| result.connections)?;
+        let more = most.connections - least.connections;
+        (more > 0).then(|| (most.rss_mb - least.rss_mb) * f64::from(1 << 20) / f64::from(more))
+    }
+}
+
 /// One number of connections.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -366,6 +384,33 @@ mod tests {
         assert_eq!(longest_gap(10.0, &[5.0, 11.0, 14.0, 30.0], 16.0), 3.0);
         assert_eq!(longest_gap(10.0, &[15.0], 16.0), 5.0);
         assert_eq!(longest_gap(10.0, &[], 16.0), 6.0);
+    }
+
+    #[test]
+    fn the_memory_of_a_connection_is_that_of_further_ones() {
+        let result = |connections, rss_mb| Tickle {
+            connections,
+            known_ms: Known {
+                p50: 1.0,
+                p99: 1.0,
+                max: 1.0,
+            },
+            first_round_ms: 1.0,
+            all_reset_ms: 1.0,
+            cpu_percent: 0.1,
+            rss_mb,
+        };
+        let tickles = |results| Tickles {
+            origin: Origin {
+                at: 1,
+                machine: "a machine".into(),
+            },
+            results,
+        };
+        let several = tickles(vec![result(0, 6.0), result(1024, 6.5), result(4096, 7.0)]);
+        assert_eq!(several.bytes_per_connection(), Some(256.0));
+        assert_eq!(tickles(vec![result(0, 6.0)]).bytes_per_connection(), None);
+        assert_eq!(tickles(Vec::new()).bytes_per_connection(), None);
     }
 
     #[test]

@@ -112,22 +112,6 @@ impl Stack {
         })
     }
 
-    /// Has a node that has booted join again, and the rest forget what failed
-    /// meanwhile, as far as the stack does not do so itself.
-    pub fn revive(self, lab: &Lab, node: &str) -> Result<()> {
-        match self {
-            Self::Storhaug | Self::Fast => Ok(()),
-            Self::Ctdb => start_ctdb(&lab.node(node)),
-            Self::Ipaddr2 | Self::PortblockGluster | Self::PortblockLocal => {
-                let all = lab.nodes().len();
-                lab.wait_view("all nodes are members", SETTLED, |view| {
-                    view.online().len() == all
-                })?;
-                first(lab)?.run(["crm_resource", "--cleanup"]).map(drop)
-            }
-        }
-    }
-
     /// Waits until the stack knows the connections of an address on the nodes
     /// that may take it over; those that list them do so now and then. What a
     /// stock stack does not know after that long, it never will.

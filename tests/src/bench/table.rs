@@ -168,6 +168,9 @@ fn tickles(results: &Results) -> String {
             result.rss_mb
         );
     }
+    if let Some(bytes) = tickles.bytes_per_connection() {
+        _ = writeln!(text, "\nEvery connection takes {bytes:.0} bytes.");
+    }
     text
 }
 
