@@ -46,6 +46,7 @@ use cluster::{Cluster, LIST};
 use configuration::Setting;
 use found::{Found, Trouble};
 use nodes::Nodes;
+pub use sole::{Undue, undue};
 
 /// The nodes.
 pub const NODES: Param = Param {

@@ -12,11 +12,13 @@ use storhaug_agents::deadline::Deadline;
 use storhaug_agents::exec::{Cmd, Host, Output, Runner};
 
 use crate::apply::{Adopt, Outcome};
+use crate::check::{self, Reach};
 use crate::cleanup::{self, Whose};
 use crate::config::edit::{NewNode, NewVip};
 use crate::config::{self, ConfigErrors, Loaded, Places};
 use crate::desired;
 use crate::drain::{self, Manner};
+use crate::finding::Severity;
 use crate::loss;
 use crate::machine::{Machine, facts};
 use crate::members::{self, Addition};
@@ -29,6 +31,7 @@ use crate::show::{self, Outlook};
 use crate::status::{self, Verdict};
 use crate::teardown;
 use crate::vips::{self, Change};
+use crate::watch;
 
 /// Make one storhaug.conf a highly available SMB and NFS cluster.
 ///
@@ -82,11 +85,38 @@ enum Verb {
     /// Show how the cluster is.
     #[command(after_help = "Examples:
   storhaug status
+  storhaug status --watch           # until Ctrl-C
   storhaug status --output json")]
     Status {
         /// How to write it.
         #[arg(short, long, value_enum, default_value_t = StatusFormat::Text)]
         output: StatusFormat,
+        /// Show it again every two seconds: on a terminal in the same place,
+        /// otherwise one after the other, json on one line each.
+        #[arg(short, long)]
+        watch: bool,
+    },
+    /// Look for what is wrong with this machine, and change nothing.
+    ///
+    /// Names, addresses and clocks, units that are Pacemaker's to start, firewalls,
+    /// the kernel's settings, SELinux, the volumes, what earlier arrangements have
+    /// left, and whether the fence devices answer. Each finding has an id, says how
+    /// bad it is, and what to do about it.
+    #[command(after_help = "Examples:
+  storhaug check                    # before setup, on every node
+  storhaug check --ssh              # all nodes, and what differs between them
+  storhaug check --output json")]
+    Check {
+        /// How to write it.
+        #[arg(short, long, value_enum, default_value_t = StatusFormat::Text)]
+        output: StatusFormat,
+        /// Look at the other nodes as well, and compare: by ssh, where root may
+        /// log in to them with a key.
+        #[arg(long)]
+        ssh: bool,
+        /// Say nothing of other nodes.
+        #[arg(long, conflicts_with = "ssh")]
+        local: bool,
     },
     /// Make a node a member, and write it down. No service of another node is
     /// restarted.
@@ -274,8 +304,8 @@ impl Exit {
             Exit::Ok => "done, or nothing to do",
             Exit::Error => "it went wrong",
             Exit::Changes => "plan: there is something to do",
-            Exit::Degraded => "status: the cluster serves, and something is missing",
-            Exit::Down => "status: the cluster does not serve",
+            Exit::Degraded => "status: it serves, and something is missing; check: warnings",
+            Exit::Down => "status: the cluster does not serve; check: errors",
             Exit::Usage => "a mistake on the command line",
             Exit::Config => "a mistake in the configuration",
         }
@@ -361,7 +391,23 @@ fn run(cli: &Cli, colour: bool) -> anyhow::Result<Exit> {
             Ok(Exit::Ok)
         }
         Verb::Plan { output, .. } => plan(machine, &load(cli, machine)?, *output),
-        Verb::Status { output } => {
+        Verb::Status {
+            output,
+            watch: true,
+        } => {
+            watch::run(&mut std::io::stdout(), || {
+                let status = status::look(machine)?;
+                Ok(match output {
+                    StatusFormat::Text => show::status_text(&status),
+                    StatusFormat::Json => format!("{}\n", show::status_json(&status)),
+                })
+            })?;
+            Ok(Exit::Ok)
+        }
+        Verb::Status {
+            output,
+            watch: false,
+        } => {
             let status = status::look(machine)?;
             tell(&match output {
                 StatusFormat::Text => show::status_text(&status),
@@ -371,6 +417,24 @@ fn run(cli: &Cli, colour: bool) -> anyhow::Result<Exit> {
                 Verdict::Ok => Exit::Ok,
                 Verdict::Degraded => Exit::Degraded,
                 Verdict::Down => Exit::Down,
+            })
+        }
+        Verb::Check { output, ssh, local } => {
+            let reach = match (ssh, local) {
+                (true, _) => Reach::Ssh,
+                (false, true) => Reach::Local,
+                (false, false) => Reach::Here,
+            };
+            let (loaded, host) = (load(cli, machine)?, preflight::host_name()?);
+            let checked = check::run(machine, &loaded, &host, reach);
+            tell(&match output {
+                StatusFormat::Text => check::text(&checked),
+                StatusFormat::Json => format!("{:#}\n", check::json(&checked)),
+            })?;
+            Ok(match checked.worst() {
+                None | Some(Severity::Note) => Exit::Ok,
+                Some(Severity::Warning) => Exit::Degraded,
+                Some(Severity::Error) => Exit::Down,
             })
         }
         Verb::Add {

@@ -7,6 +7,7 @@
 
 pub mod agreement;
 pub mod apply;
+pub mod check;
 pub mod cleanup;
 pub mod cli;
 pub mod cluster;
@@ -14,6 +15,7 @@ pub mod config;
 pub mod corosync;
 pub mod desired;
 pub mod drain;
+pub mod finding;
 pub mod history;
 pub mod loss;
 pub mod machine;
@@ -32,4 +34,5 @@ pub mod state;
 pub mod status;
 pub mod teardown;
 pub mod vips;
+pub mod watch;
 pub mod xml;

@@ -24,10 +24,15 @@ const OUTDATED: i32 = 103;
 /// # Errors
 /// The cluster does not run here.
 pub fn query(runner: &dyn Runner) -> anyhow::Result<Element> {
-    let output = runner.run(
-        &Cmd::new("cibadmin").arg("--query"),
-        Deadline::after(PATIENCE),
-    )?;
+    query_by(runner, Deadline::after(PATIENCE))
+}
+
+/// The whole CIB, by `deadline`.
+///
+/// # Errors
+/// The cluster does not run here, or does not answer.
+pub fn query_by(runner: &dyn Runner, deadline: Deadline) -> anyhow::Result<Element> {
+    let output = runner.run(&Cmd::new("cibadmin").arg("--query"), deadline)?;
     Element::parse(
         &output
             .checked()
@@ -40,8 +45,16 @@ pub fn query(runner: &dyn Runner) -> anyhow::Result<Element> {
 /// # Errors
 /// The cluster does not run here.
 pub fn state(runner: &dyn Runner) -> anyhow::Result<State> {
+    state_by(runner, Deadline::after(PATIENCE))
+}
+
+/// What Pacemaker says of the cluster now, by `deadline`.
+///
+/// # Errors
+/// The cluster does not run here, or does not answer.
+pub fn state_by(runner: &dyn Runner, deadline: Deadline) -> anyhow::Result<State> {
     let cmd = Cmd::new("crm_mon").args(["--one-shot", "--inactive", "--output-as=xml"]);
-    let output = runner.run(&cmd, Deadline::after(PATIENCE))?;
+    let output = runner.run(&cmd, deadline)?;
     State::parse(&output.checked().context("asking for the cluster's state")?)
 }
 

@@ -14,6 +14,7 @@ use storhaug_agents::glusterfs;
 use crate::cluster::{Cluster, Node, Storage};
 use crate::config::Loaded;
 use crate::corosync::{self, Corosync};
+use crate::finding::Finding;
 use crate::progress::Progress;
 
 /// The programs that `setup` runs.
@@ -44,11 +45,26 @@ pub fn root() -> anyhow::Result<()> {
 /// # Errors
 /// A list with what to do about each.
 pub fn check(cluster: &Cluster, root: &Path, host: &str) -> anyhow::Result<()> {
+    let wrong = findings(cluster, root, host)?;
+    let wrong: Vec<String> = wrong.iter().map(Finding::to_string).collect();
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => bail!("{}", wrong.join("\n")),
+    }
+}
+
+/// What is wrong with this machine, called `host`.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn findings(cluster: &Cluster, root: &Path, host: &str) -> anyhow::Result<Vec<Finding>> {
     let mut wrong = Vec::new();
     for tool in TOOLS {
         if which::which(tool).is_err() {
-            wrong.push(format!(
-                "{tool} is not installed; install pcs and pacemaker-cli-utils"
+            wrong.push(Finding::error(
+                "tool",
+                format!("{tool} is not installed"),
+                "install pcs and pacemaker-cli-utils",
             ));
         }
     }
@@ -56,18 +72,22 @@ pub fn check(cluster: &Cluster, root: &Path, host: &str) -> anyhow::Result<()> {
     for agent in AGENTS.into_iter().chain(nfs) {
         let path = root.join("usr/lib/ocf/resource.d/storhaug").join(agent);
         if !path.exists() {
-            wrong.push(format!(
-                "{} is missing; install storhaug on every node",
-                path.display()
+            wrong.push(Finding::error(
+                "agent",
+                format!("{} is missing", path.display()),
+                "install storhaug on every node",
             ));
         }
     }
     let example = root.join(corosync::PATH.trim_start_matches('/'));
     if example.exists() && Corosync::read(root)?.is_none() {
-        wrong.push(format!(
-            "{} is the example of a package, and pcs takes it for a cluster; remove it on \
-             every node",
-            example.display()
+        wrong.push(Finding::error(
+            "corosync-example",
+            format!(
+                "{} is the example of a package, and pcs takes it for a cluster",
+                example.display()
+            ),
+            "remove it on every node",
         ));
     }
     if cluster.node(host).is_none() {
@@ -76,21 +96,18 @@ pub fn check(cluster: &Cluster, root: &Path, host: &str) -> anyhow::Result<()> {
             .iter()
             .map(|node| node.name.as_str())
             .collect();
-        wrong.push(format!(
-            "this machine is called {host}, which is none of {}; run setup on a member, or \
-             write the names that `uname -n` gives",
-            names.join(", ")
+        wrong.push(Finding::error(
+            "no-member",
+            format!(
+                "this machine is called {host}, which is none of {}",
+                names.join(", ")
+            ),
+            "run it on a member, or write the names that `uname -n` gives",
         ));
     }
-    for node in &cluster.nodes {
-        if let Err(error) = resolve(node, &[]) {
-            wrong.push(format!("{error:#}"));
-        }
-    }
-    match wrong.is_empty() {
-        true => Ok(()),
-        false => bail!("{}", wrong.join("\n")),
-    }
+    let nodes = cluster.nodes.iter();
+    wrong.extend(nodes.filter_map(|node| resolve(node, &[]).err()));
+    Ok(wrong)
 }
 
 /// Whether every node sees at once what another one writes to the volumes, as far
@@ -138,26 +155,44 @@ pub fn host_name() -> anyhow::Result<String> {
 ///
 /// # Errors
 /// It has none, or one that only it can reach.
-pub fn resolve(node: &Node, known: &[String]) -> anyhow::Result<IpAddr> {
+pub fn resolve(node: &Node, known: &[String]) -> Result<IpAddr, Finding> {
     let name = node.address.as_deref().unwrap_or(&node.name);
-    let addresses = (name, 0).to_socket_addrs().with_context(|| {
-        format!("looking up {name}; give the node an address, or write it into /etc/hosts")
+    let addresses = (name, 0).to_socket_addrs().map_err(|error| {
+        Finding::error(
+            "name",
+            format!("looking up {name}: {error}"),
+            "give the node an address, or write it into /etc/hosts",
+        )
     })?;
     let addresses: Vec<IpAddr> = addresses.map(|address| address.ip()).collect();
     choose(name, &addresses, known)
 }
 
-fn choose(name: &str, addresses: &[IpAddr], known: &[String]) -> anyhow::Result<IpAddr> {
+fn choose(name: &str, addresses: &[IpAddr], known: &[String]) -> Result<IpAddr, Finding> {
     let known = |ip: &&IpAddr| known.iter().any(|known| known.parse() == Ok(**ip));
     let in_use = addresses.iter().find(known);
     match in_use.or(addresses.first()).copied() {
-        Some(address) if address.is_loopback() => bail!(
-            "{name} is {address}, which other nodes cannot reach; take the name off the \
-             loopback address in /etc/hosts"
-        ),
+        Some(address) if address.is_loopback() => Err(Finding::error(
+            "name-loopback",
+            format!("{name} is {address}, which other nodes cannot reach"),
+            "take the name off the loopback address in /etc/hosts",
+        )),
         Some(address) => Ok(address),
-        None => bail!("{name} has no address; give the node one, or write it into /etc/hosts"),
+        None => Err(Finding::error(
+            "name",
+            format!("{name} has no address"),
+            "give the node one, or write it into /etc/hosts",
+        )),
     }
+}
+
+/// Whether this machine has `address`.
+///
+/// # Errors
+/// The kernel does not say.
+pub fn has(address: IpAddr) -> anyhow::Result<bool> {
+    let addresses = Network::open()?.addresses()?;
+    Ok(addresses.iter().any(|own| own.ip == address))
 }
 
 /// Whether this machine, called `host`, has a network for every address that

@@ -22,6 +22,11 @@ use crate::xml::Element;
 /// How long storhaug-noded may take to answer, which it does within 1 ms.
 const DAEMON: Duration = Duration::from_millis(500);
 
+/// How long Pacemaker may take to answer both questions. They are answered on
+/// this node, whatever becomes of others, within 40 ms; with what storhaug-noded
+/// may take, a view is there within two seconds.
+const ANSWER: Duration = Duration::from_millis(1200);
+
 /// How the cluster is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -110,9 +115,17 @@ pub fn look(machine: Machine<'_>) -> anyhow::Result<Status> {
             Note::new("this machine is in no cluster", "storhaug setup"),
         ));
     };
-    let state = pacemaker::state(machine.runner);
-    let (state, cib) = match (state, pacemaker::query(machine.runner)) {
+    let deadline = Deadline::after(ANSWER);
+    let state = pacemaker::state_by(machine.runner, deadline);
+    let (state, cib) = match (state, pacemaker::query_by(machine.runner, deadline)) {
         (Ok(state), Ok(cib)) => (state, cib),
+        _ if deadline.expired() => {
+            let note = Note::new(
+                format!("Pacemaker has not answered here within {ANSWER:?}"),
+                "storhaug status, here again or on another node",
+            );
+            return Ok(down(&corosync.name, note));
+        }
         _ => {
             let note = match preflight::root() {
                 Ok(()) => Note::new("the cluster does not run here", "pcs cluster start --all"),

@@ -25,7 +25,7 @@ use storhaug_agents::daemon::{
     self, Answer, Line, Moved, Node, QUESTION_LIMIT, Question, Reason, Reset, Tickled, Vip, decode,
     read_line,
 };
-use storhaug_agents::deadline::Deadline;
+use storhaug_agents::deadline::{Deadline, until};
 use storhaug_agents::exec::{Cmd, Output, Runner};
 
 /// 2026-11-21T14:00:00Z, in milliseconds since 1970.
@@ -311,6 +311,37 @@ fn a_daemon_that_talks_nonsense_is_a_note() {
     let daemon = fake.daemon(r#"{"version":1,"body":{"weather":"fine"}}"#.into());
     assert_untold(&fake.look(), "unknown variant");
     daemon.join().unwrap();
+}
+
+/// Pacemaker's tools hang: two seconds are all that a status may take, and some
+/// more on a busy machine, but not the half minute of other verbs.
+#[test]
+fn a_pacemaker_that_says_nothing_is_not_waited_for() {
+    let fake = Fake::new();
+    let silent = |cmd: &Cmd, deadline: Deadline| -> anyhow::Result<Output> {
+        until(deadline, Duration::from_secs(60), &cmd.to_string(), || {
+            Ok(None)
+        })
+    };
+    let machine = Machine {
+        runner: &Slow(silent),
+        root: fake.root.path(),
+    };
+    let began = Instant::now();
+    let status = status::look(machine).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(10));
+    assert_eq!(status.verdict, Verdict::Down);
+    let note = &status.notes[0];
+    assert!(note.problem.contains("has not answered here"), "{note:?}");
+}
+
+/// Whatever takes its time.
+struct Slow<F>(F);
+
+impl<F: Fn(&Cmd, Deadline) -> anyhow::Result<Output>> Runner for Slow<F> {
+    fn run(&self, cmd: &Cmd, deadline: Deadline) -> anyhow::Result<Output> {
+        self.0(cmd, deadline)
+    }
 }
 
 /// It is given half a second of the two that a status may take.

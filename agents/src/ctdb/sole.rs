@@ -33,28 +33,47 @@ const MANAGERS: [&str; 14] = [
     "91.lvs",
 ];
 
+/// Something that has CTDB manage what Pacemaker manages here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undue {
+    /// What that is.
+    pub what: String,
+    /// How to switch it off.
+    pub remedy: String,
+}
+
+/// All that would have CTDB manage addresses or services, on the machine whose
+/// root directory is `root`.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn undue(root: &Path) -> anyhow::Result<Vec<Undue>> {
+    let at = |path: &str| root.join(path.trim_start_matches('/'));
+    let addresses = file::read(&at(PUBLIC_ADDRESSES))?;
+    let mut lines = addresses.lines().map(str::trim);
+    let addresses = lines.any(|line| !line.is_empty() && !line.starts_with('#'));
+    let addresses = addresses.then(|| Undue {
+        what: format!("{PUBLIC_ADDRESSES} has CTDB manage addresses, which are Pacemaker's here"),
+        remedy: "move it away, and make each address a resource".into(),
+    });
+    let enabled = MANAGERS.into_iter().filter(|name| {
+        let script = at(SCRIPTS).join(format!("{name}.script"));
+        fs::metadata(script).is_ok_and(|script| script.permissions().mode() & 0o111 != 0)
+    });
+    let scripts = enabled.map(|name| Undue {
+        what: format!("CTDB's event script {name} manages what Pacemaker manages here"),
+        remedy: format!("run `ctdb event script disable legacy {name}`"),
+    });
+    Ok(addresses.into_iter().chain(scripts).collect())
+}
+
 /// Refuses what would have CTDB manage addresses or services.
 ///
 /// # Errors
 /// What that is, and how to switch it off.
 pub fn demand(ctx: &Ctx) -> anyhow::Result<()> {
-    let addresses = file::read(&ctx.path(PUBLIC_ADDRESSES))?;
-    let mut lines = addresses.lines().map(str::trim);
-    if lines.any(|line| !line.is_empty() && !line.starts_with('#')) {
-        return Err(anyhow!(
-            "{PUBLIC_ADDRESSES} has CTDB manage addresses, which are Pacemaker's here: move it \
-             away, and make each address a resource"
-        ));
-    }
-    let enabled = MANAGERS.into_iter().find(|name| {
-        let script = ctx.path(SCRIPTS).join(format!("{name}.script"));
-        fs::metadata(script).is_ok_and(|script| script.permissions().mode() & 0o111 != 0)
-    });
-    match enabled {
-        Some(name) => Err(anyhow!(
-            "CTDB's event script {name} manages what Pacemaker manages here: run `ctdb event \
-             script disable legacy {name}`"
-        )),
+    match undue(ctx.root)?.first() {
+        Some(Undue { what, remedy }) => Err(anyhow!("{what}: {remedy}")),
         None => Ok(()),
     }
 }
