@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,8 +15,9 @@ use storhaug_agents::exec::{Cmd, Host, Output, Runner};
 use crate::apply::{Adopt, Outcome};
 use crate::check::{self, Reach};
 use crate::cleanup::{self, Whose};
-use crate::config::edit::{NewNode, NewVip};
-use crate::config::{self, ConfigErrors, Loaded, Places};
+use crate::config::edit::{NewNode, NewVip, Sources};
+use crate::config::import::{self, Origin};
+use crate::config::{self, ConfigErrors, Loaded, Places, To};
 use crate::desired;
 use crate::drain::{self, Manner};
 use crate::finding::Severity;
@@ -201,15 +203,80 @@ enum Verb {
         #[arg(long)]
         yes: bool,
     },
-    /// Show the configuration with all defaults filled in.
-    #[command(after_help = "Examples:
-  storhaug config                   # the older form becomes TOML
-  storhaug config --reference       # also in storhaug.conf(5)")]
-    Config {
-        /// Show every key there is, in Markdown.
-        #[arg(long)]
-        reference: bool,
+    /// Look at the configuration: show what it means, check it, write it in its
+    /// other form.
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// Make a storhaug.conf of what came before; nothing is executed or changed.
+    ///
+    /// Reads old files of storhaug (KEY="value"), Gluster's ganesha-ha.conf, and
+    /// CTDB's nodes, public_addresses, ctdb.conf and /etc/sysconfig/ctdb, or
+    /// /etc/default/ctdb on Debian. What each file is, is told by what is in it.
+    /// The result has comments: on where it came from, and on everything that has
+    /// no counterpart, with the reason and what to do. What no file says stands
+    /// in <> and is refused by `plan` until it is filled in. CTDB knows nodes by
+    /// their addresses; name /etc/hosts as well to have their names.
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import {
+        /// The files; without any, those of the usual names on this machine.
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// A directory of such files, or one that has them below etc as a
+        /// machine has them.
+        #[arg(long, value_name = "DIR", conflicts_with = "files")]
+        from: Option<PathBuf>,
+        /// Write a new file, instead of standard output.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
+}
+
+const IMPORT_EXAMPLES: &str = "Examples:
+  storhaug import /etc/ctdb/nodes /etc/ctdb/public_addresses /etc/hosts
+  storhaug import --from /root/copy-of-server1 --output storhaug.conf
+  storhaug --config storhaug.conf plan";
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum ConfigVerb {
+    /// Show what is in effect, with all defaults filled in; on a node without a
+    /// file, what was applied last.
+    #[command(after_help = "Examples:
+  storhaug config show
+  storhaug --config new.conf config show")]
+    Show,
+    /// Check the files alone, without a look at the cluster or this machine, and
+    /// tell everything that is wrong at once.
+    #[command(after_help = "Examples:
+  storhaug config check
+  storhaug --config new.conf config check")]
+    Check,
+    /// Write the configuration in its other form to standard output, with its
+    /// comments.
+    ///
+    /// Whatever KEY="value" has no key for is told, and nothing is written. A
+    /// password is never written.
+    #[command(after_help = CONVERT_EXAMPLES)]
+    Convert {
+        /// The form to write.
+        #[arg(long, value_enum, default_value_t = ConvertTo::Toml)]
+        to: ConvertTo,
+    },
+    /// Show every key there is, in Markdown.
+    #[command(after_help = "Examples:
+  storhaug config reference         # also in storhaug.conf(5)")]
+    Reference,
+}
+
+const CONVERT_EXAMPLES: &str = "Examples:
+  storhaug --config /etc/sysconfig/storhaug.conf config convert > storhaug.conf
+  storhaug config convert --to slides";
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ConvertTo {
+    /// Tables and keys.
+    Toml,
+    /// Lines of KEY="value", the form of storhaug's slides and first versions.
+    Slides,
 }
 
 #[derive(Debug, Subcommand)]
@@ -492,15 +559,65 @@ fn run(cli: &Cli, colour: bool) -> anyhow::Result<Exit> {
             let configured = configured.as_deref();
             ended(teardown::run(machine, configured, &mut progress)?)
         }
-        Verb::Config { reference: true } => {
-            tell(&config::reference())?;
-            Ok(Exit::Ok)
-        }
-        Verb::Config { reference: false } => {
-            tell(&config::canonical(&load(cli, machine)?.cluster))?;
+        Verb::Config(verb) => configuration(cli, machine, *verb),
+        Verb::Import {
+            files,
+            from,
+            output,
+        } => {
+            let origin = match (from, &files[..]) {
+                (Some(directory), _) => Origin::Directory(directory.clone()),
+                (None, []) => Origin::Directory(machine.root.to_owned()),
+                (None, files) => Origin::Files(files.to_vec()),
+            };
+            let text = import::import(&origin)?;
+            match output {
+                None => tell(&text)?,
+                Some(path) => {
+                    create(path, &text)?;
+                    tell(&format!(
+                        "{path} is written; see what is missing with `storhaug --config {path} \
+                         plan`\n",
+                        path = path.display()
+                    ))?;
+                }
+            }
             Ok(Exit::Ok)
         }
     }
+}
+
+fn configuration(cli: &Cli, machine: Machine<'_>, verb: ConfigVerb) -> anyhow::Result<Exit> {
+    let places = places(cli, machine);
+    match verb {
+        ConfigVerb::Show => tell(&config::canonical(&load(cli, machine)?.cluster))?,
+        ConfigVerb::Check => {
+            let loaded = config::load(&places)?;
+            let files = loaded.source.iter().map(|file| file.display().to_string());
+            tell(&format!(
+                "{}: nothing is wrong with the configuration of the cluster `{}`\n",
+                files.collect::<Vec<_>>().join(", "),
+                loaded.cluster.name
+            ))?;
+        }
+        ConfigVerb::Convert { to } => {
+            let to = match to {
+                ConvertTo::Toml => To::Toml,
+                ConvertTo::Slides => To::Slides,
+            };
+            tell(&config::convert(&Sources::find(&places)?, to)?)?;
+        }
+        ConfigVerb::Reference => tell(&config::reference())?,
+    }
+    Ok(Exit::Ok)
+}
+
+/// Writes a file that is not there yet.
+fn create(path: &Path, text: &str) -> anyhow::Result<()> {
+    let mut file = File::create_new(path)
+        .with_context(|| format!("creating {}, which nothing is written over", path.display()))?;
+    file.write_all(text.as_bytes())
+        .with_context(|| format!("writing {}", path.display()))
 }
 
 /// Where the configuration is looked for.

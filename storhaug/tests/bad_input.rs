@@ -37,11 +37,11 @@ fn written(text: &str) -> (TempDir, PathBuf) {
 
 /// `storhaug --config FILE VERB`, in a directory and with a search path where
 /// nothing is, so that whatever it ran would be missed.
-fn storhaug(config: &Path, verb: &str) -> Output {
+fn storhaug(config: &Path, verb: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_storhaug"))
         .arg("--config")
         .arg(config)
-        .arg(verb)
+        .args(verb)
         .current_dir(config.parent().expect("a directory"))
         .env_clear()
         .env("PATH", "/nonexistent")
@@ -77,11 +77,11 @@ fn bad_input_is_refused_with_file_line_and_remedy() {
     ];
     for (text, problem, remedy) in cases {
         let (directory, path) = written(text);
-        for verb in ["plan", "setup", "config"] {
+        for verb in [&["plan"][..], &["setup"], &["config", "show"], &["config", "check"]] {
             let output = storhaug(&path, verb);
             let stderr = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.code(), Some(78), "{verb}: {stderr}");
-            assert!(output.stdout.is_empty(), "{verb}: {output:?}");
+            assert_eq!(output.status.code(), Some(78), "{verb:?}: {stderr}");
+            assert!(output.stdout.is_empty(), "{verb:?}: {output:?}");
             assert!(stderr.contains(&format!("{}{problem}", path.display())), "{stderr}\nlacks {problem}");
             assert!(stderr.contains(remedy), "{stderr}\nlacks {remedy}");
         }
@@ -97,14 +97,14 @@ fn a_good_file_is_shown_with_its_defaults_and_without_its_password() {
          HA_VIPS=\"10.0.0.101/24\"\nHA_FENCE_AGENT=none-i-accept-data-loss\n",
     );
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod");
-    let slides = storhaug(&path, "config");
+    let slides = storhaug(&path, &["config", "show"]);
     assert!(slides.status.success(), "{slides:?}");
     let shown = String::from_utf8_lossy(&slides.stdout);
     assert!(!shown.contains("sesame"), "{shown}");
 
     // What is shown is a configuration, and the same one.
     let (_directory, path) = written(&shown);
-    assert_eq!(storhaug(&path, "config").stdout, slides.stdout);
+    assert_eq!(storhaug(&path, &["config", "show"]).stdout, slides.stdout);
     let (_directory, path) = written(GOOD);
-    assert_eq!(storhaug(&path, "config").stdout, slides.stdout);
+    assert_eq!(storhaug(&path, &["config", "show"]).stdout, slides.stdout);
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-const BEGIN: &str = "<!-- storhaug config --reference -->\n";
+const BEGIN: &str = "<!-- storhaug config reference -->\n";
 const END: &str = "<!-- end -->";
 
 #[test]
@@ -13,6 +13,6 @@ fn the_readme_has_the_reference_that_the_program_prints() {
     let (committed, _) = after.split_once(END).expect("the reference's end");
     assert!(
         committed == storhaug::config::reference(),
-        "put the output of `storhaug config --reference` between {BEGIN} and {END} in README.md"
+        "put the output of `storhaug config reference` between {BEGIN} and {END} in README.md"
     );
 }

@@ -2,13 +2,11 @@
 //! which is what is kept in the CIB and what two configurations are compared
 //! by.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
-use toml::Value;
 
-use super::check::bare;
+use super::printer::{Printer, bare};
 use crate::cluster::{Cluster, Failover, Fencing, Placement, Storage};
 
 /// Version of the canonical form. It changes with a release that writes the
@@ -19,7 +17,7 @@ const SCHEMA: u32 = 1;
 /// order and without a secret. [`super::from_toml`] gives the same cluster
 /// back.
 pub fn canonical(cluster: &Cluster) -> String {
-    let mut out = Out(String::new());
+    let mut out = Printer::default();
     out.header("[cluster]");
     out.text("name", &cluster.name);
     out.list("nodes", cluster.nodes.iter().map(|node| node.name.as_str()));
@@ -106,7 +104,7 @@ pub fn canonical(cluster: &Cluster) -> String {
             }
         }
     }
-    out.0
+    out.into_text()
 }
 
 /// Tells configurations apart: the version of the canonical form, a colon,
@@ -118,59 +116,4 @@ pub fn fingerprint(cluster: &Cluster) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-struct Out(String);
-
-impl Out {
-    fn header(&mut self, header: &str) {
-        if !self.0.is_empty() {
-            self.0.push('\n');
-        }
-        self.0.push_str(header);
-        self.0.push('\n');
-    }
-
-    fn line(&mut self, key: &str, value: &str) {
-        self.0.push_str(key);
-        self.0.push_str(" = ");
-        self.0.push_str(value);
-        self.0.push('\n');
-    }
-
-    fn text(&mut self, key: &str, value: &str) {
-        self.line(key, &quoted(value));
-    }
-
-    fn optional(&mut self, key: &str, value: Option<&str>) {
-        if let Some(value) = value {
-            self.text(key, value);
-        }
-    }
-
-    fn flag(&mut self, key: &str, value: bool) {
-        self.line(key, if value { "true" } else { "false" });
-    }
-
-    fn list<'a>(&mut self, key: &str, items: impl Iterator<Item = &'a str>) {
-        let items: Vec<String> = items.map(quoted).collect();
-        self.line(key, &format!("[{}]", items.join(", ")));
-    }
-
-    fn table(&mut self, key: &str, options: &BTreeMap<String, String>) {
-        let items: Vec<String> = options
-            .iter()
-            .map(|(name, value)| format!("{name} = {}", quoted(value)))
-            .collect();
-        if items.is_empty() {
-            self.line(key, "{}");
-        } else {
-            self.line(key, &format!("{{ {} }}", items.join(", ")));
-        }
-    }
-}
-
-/// `text` as a string of TOML.
-fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
 }

@@ -8,7 +8,10 @@ use std::path::PathBuf;
 use super::ConfigError;
 use super::draft::{At, Draft, Form, Options, Place, Section};
 use super::keys::{self, Key, Kind, Table};
+
 use super::names;
+use super::printer::bare;
+use super::slides::node_key;
 use crate::cluster::{
     Cluster, Failover, Fencing, Nfs, Node, Placement, Service, Smb, Storage, Vip,
 };
@@ -197,7 +200,13 @@ impl<'a> Check<'a> {
     }
 
     fn node_name(&mut self, name: &str, place: &Place) {
-        if name.parse::<IpAddr>().is_ok() {
+        if names::is_open(name) {
+            self.wrong(
+                place,
+                format!("`{name}` is still to be filled in"),
+                "write the name `uname -n` prints there, wherever this stands",
+            );
+        } else if name.parse::<IpAddr>().is_ok() {
             self.wrong(
                 place,
                 format!("the node `{name}` is an address"),
@@ -356,7 +365,13 @@ impl<'a> Check<'a> {
             None => volumes.push(VOLUME.to_string()),
             Some(listed) => {
                 for At { value, place } in listed {
-                    if !names::is_resource(value) {
+                    if names::is_open(value) {
+                        self.wrong(
+                            place,
+                            format!("`{value}` is still to be filled in"),
+                            "write the name of a Gluster volume, or of a directory in `mount_dir`",
+                        );
+                    } else if !names::is_resource(value) {
                         self.wrong(
                             place,
                             format!("the volume `{value}` cannot name a resource in Pacemaker"),
@@ -664,7 +679,7 @@ impl<'a> Check<'a> {
                     &place,
                     "no fencing: a lost node that cannot be switched off may go on writing \
                      while another takes over its work",
-                    how_to_fence(self.draft.form, nodes),
+                    how_to_fence(self.draft.form, nodes.iter().map(|node| node.name.as_str())),
                 );
             }
             return Fencing::Refused;
@@ -781,50 +796,36 @@ fn is_mapped(address: Ipv6Addr) -> bool {
 }
 
 /// The lines that are missing, ready to be copied.
-fn how_to_fence(form: Form, nodes: &[Node]) -> String {
-    let mut text = String::from("add\n\n");
-    match form {
-        Form::Toml => {
-            text.push_str(
-                "[fencing]\nagent = \"fence_ipmilan\"\noptions = { lanplus = \"true\", username = \
-                 \"admin\", password_file = \"/etc/storhaug/ipmi.password\" }\n",
-            );
-            for node in nodes {
-                text += &format!("nodes.{} = {{ ip = \"ADDRESS\" }}\n", bare(&node.name));
-            }
-        }
-        Form::Slides => {
-            text.push_str(
-                "HA_FENCE_AGENT=\"fence_ipmilan\"\nHA_FENCE_OPTIONS=\"lanplus=true username=admin \
-                 password_file=/etc/storhaug/ipmi.password\"\n",
-            );
-            for node in nodes {
-                text += &format!("{}=\"ip=ADDRESS\"\n", slides_key(&node.name));
-            }
-        }
-    }
+fn how_to_fence<'a>(form: Form, nodes: impl Iterator<Item = &'a str>) -> String {
     let refused = match form {
         Form::Toml => format!("[fencing]\nagent = \"{}\"", Fencing::REFUSED),
         Form::Slides => format!("HA_FENCE_AGENT=\"{}\"", Fencing::REFUSED),
     };
-    text + &format!(
-        "\nwith the agent and the options of your hardware; or, to go without and lose data one \
-         day,\n\n{refused}\n"
+    format!(
+        "add\n\n{}\nwith the agent and the options of your hardware; or, to go without and lose \
+         data one day,\n\n{refused}\n",
+        fenced(form, nodes)
     )
 }
 
-/// `node` as a key of TOML.
-pub(super) fn bare(node: &str) -> String {
-    if node
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
-    {
-        node.to_string()
-    } else {
-        format!("\"{node}\"")
+/// How nodes with IPMI boards are switched off, as an example.
+pub(super) fn fenced<'a>(form: Form, nodes: impl Iterator<Item = &'a str>) -> String {
+    match form {
+        Form::Toml => nodes.fold(
+            "[fencing]\nagent = \"fence_ipmilan\"\noptions = { lanplus = \"true\", username = \
+             \"admin\", password_file = \"/etc/storhaug/ipmi.password\" }\n"
+                .to_owned(),
+            |text, node| text + &format!("nodes.{} = {{ ip = \"ADDRESS\" }}\n", bare(node)),
+        ),
+        Form::Slides => nodes.fold(
+            "HA_FENCE_AGENT=\"fence_ipmilan\"\nHA_FENCE_OPTIONS=\"lanplus=true username=admin \
+             password_file=/etc/storhaug/ipmi.password\"\n"
+                .to_owned(),
+            |text, node| text + &format!("{}=\"ip=ADDRESS\"\n", slides_key(node)),
+        ),
     }
 }
 
 fn slides_key(node: &str) -> String {
-    format!("HA_FENCE_OPTIONS_{}", node.replace(['-', '.'], "_"))
+    node_key("HA_FENCE_OPTIONS_", node)
 }

@@ -117,6 +117,11 @@ impl Section {
         self.values.extend(later.values);
     }
 
+    /// What `key` was given, of whatever kind.
+    pub(super) fn get(&self, key: &Key) -> Option<&At<Value>> {
+        self.values.get(key.name)
+    }
+
     /// Where `key` stands, or the table where it should.
     pub(super) fn place_of(&self, key: &Key) -> &Place {
         self.values
@@ -214,6 +219,11 @@ impl Draft {
                 self.single.insert(table, section);
             }
         }
+    }
+
+    /// Whether there is a table in it.
+    pub(super) fn says_something(&self) -> bool {
+        !(self.single.is_empty() && self.nodes.is_empty() && self.vips.is_empty())
     }
 
     /// Adds what a later file says: its keys win, its nodes and addresses

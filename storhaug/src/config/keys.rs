@@ -457,6 +457,13 @@ pub(super) fn slides_names() -> impl Iterator<Item = &'static str> {
     keys.chain(SLIDES_ALONE.iter().map(|(name, _)| *name))
 }
 
+/// What becomes of `name`, a key of the slides' form that is no single key of
+/// the TOML form.
+pub(super) fn fate(name: &str) -> Option<&'static str> {
+    let mut known = SLIDES_ALONE.iter();
+    known.find_map(|(known, fate)| (*known == name).then_some(*fate))
+}
+
 /// Whether the slides' form knows `name`.
 pub(super) fn in_slides(name: &str) -> bool {
     slides_names().any(|known| stands_for(known, name))

@@ -7,12 +7,16 @@
 
 mod canonical;
 mod check;
+mod convert;
 mod draft;
 pub mod edit;
 mod error;
+pub mod import;
 pub mod keys;
 mod names;
 mod places;
+mod printer;
+mod remarks;
 mod secret;
 mod slides;
 mod tables;
@@ -25,6 +29,7 @@ use ipnetwork::IpNetwork;
 
 use crate::cluster::{Cluster, Vip};
 pub use canonical::{canonical, fingerprint};
+pub use convert::{To, convert};
 use draft::{Draft, Form, Place};
 pub use error::{ConfigError, ConfigErrors};
 pub use keys::reference;

@@ -10,6 +10,11 @@ fn all(word: &str, more: &str) -> bool {
         .all(|c| c.is_ascii_alphanumeric() || more.contains(c))
 }
 
+/// What `import` leaves to be filled in: `<what>`, which names nothing.
+pub(super) fn is_open(word: &str) -> bool {
+    word.len() > 2 && word.starts_with('<') && word.ends_with('>')
+}
+
 /// A cluster: what Corosync, pcs and file names take without quoting.
 pub(super) fn is_cluster(name: &str) -> bool {
     name.len() <= 32 && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && all(name, "._-")

@@ -35,6 +35,11 @@ impl Found {
             .find(|line| !line.is_empty() && !line.starts_with('#'))
     }
 
+    /// Whether all of it is blank or comments.
+    pub(super) fn says_nothing(&self) -> bool {
+        self.first().is_none()
+    }
+
     /// The form it is in, told by its first line: the slides' form begins
     /// with a key in capitals, the TOML form with a table.
     pub(super) fn form(&self) -> Option<Form> {
@@ -141,7 +146,7 @@ fn files_in(directory: &Path, errors: &mut Vec<ConfigError>) -> Vec<Found> {
 }
 
 /// The files `*.conf` of a directory, in the order of their names.
-fn drop_ins(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+pub(super) fn drop_ins(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -165,7 +170,7 @@ fn drop_ins(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn read(path: &Path) -> Result<Found, ConfigError> {
+pub(super) fn read(path: &Path) -> Result<Found, ConfigError> {
     let unreadable = |error: std::io::Error| {
         ConfigError::whole(
             path,

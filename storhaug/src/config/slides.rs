@@ -50,18 +50,29 @@ pub(super) fn read(files: &[File<'_>], errors: &mut Vec<ConfigError>) -> Option<
             }
         }
     }
-    let mut draft = Draft::new(Form::Slides, first.path);
+    let mut draft = translate(first.path, &settings, errors);
     draft.password = password;
-    Translator {
-        draft: &mut draft,
-        settings: &settings,
-        errors,
-    }
-    .run();
     Some(draft)
 }
 
-type Settings = BTreeMap<String, At<String>>;
+/// The keys that were set, with what they were set to.
+pub(super) type Settings = BTreeMap<String, At<String>>;
+
+/// What `settings` mean; `file` is named where something is missing.
+pub(super) fn translate(
+    file: &Arc<Path>,
+    settings: &Settings,
+    errors: &mut Vec<ConfigError>,
+) -> Draft {
+    let mut draft = Draft::new(Form::Slides, file);
+    Translator {
+        draft: &mut draft,
+        settings,
+        errors,
+    }
+    .run();
+    draft
+}
 
 fn settings_of(file: &File<'_>, errors: &mut Vec<ConfigError>) -> Settings {
     let mut settings = Settings::new();
@@ -91,7 +102,7 @@ fn settings_of(file: &File<'_>, errors: &mut Vec<ConfigError>) -> Settings {
 fn unknown(place: &Place, key: &str) -> ConfigError {
     let remedy = match keys::nearest(key, keys::slides_names()) {
         Some(near) => format!("write {near}"),
-        None => "remove it; `storhaug config --reference` lists the keys".to_string(),
+        None => "remove it; `storhaug config reference` lists the keys".to_string(),
     };
     place.error(format!("unknown key `{key}`"), remedy)
 }
@@ -416,7 +427,7 @@ impl Translator<'_> {
                 continue;
             };
             let meant: Vec<usize> = (0..nodes.len())
-                .filter(|index| nodes[*index].value.replace(['-', '.'], "_") == suffix)
+                .filter(|index| node_key("", &nodes[*index].value) == suffix)
                 .collect();
             match meant[..] {
                 [index] => found.push((index, setting.clone())),
@@ -426,7 +437,7 @@ impl Translator<'_> {
                         "write {prefix} and one of {}",
                         nodes
                             .iter()
-                            .map(|node| node.value.replace(['-', '.'], "_"))
+                            .map(|node| node_key("", &node.value))
                             .collect::<Vec<_>>()
                             .join(", ")
                     ),
@@ -453,8 +464,13 @@ impl Translator<'_> {
     }
 }
 
+/// The key that `prefix` and a node's name make.
+pub(super) fn node_key(prefix: &str, node: &str) -> String {
+    format!("{prefix}{}", node.replace(['-', '.'], "_"))
+}
+
 /// The words of a list, which spaces or commas separate.
-fn words(setting: &At<String>) -> Vec<At<String>> {
+pub(super) fn words(setting: &At<String>) -> Vec<At<String>> {
     setting
         .value
         .split(|c: char| c == ',' || c.is_whitespace())

@@ -102,6 +102,11 @@ impl Sources {
         read(&self.files)
     }
 
+    /// The files, in the order in which they count.
+    pub(super) fn files(&self) -> &[Found] {
+        &self.files
+    }
+
     /// Whether it is in files, and not only in the cluster.
     pub fn on_disk(&self) -> bool {
         self.on_disk

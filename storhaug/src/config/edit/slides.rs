@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context, bail};
 
 use super::super::places::Found;
-use super::super::slides::setting;
+use super::super::slides::{node_key, setting};
 use super::{Edit, NewNode, NewVip};
 
 /// Makes `edit` in `files`.
@@ -59,7 +59,7 @@ impl Text<'_> {
                 .iter()
                 .map(|(key, value)| format!("{key}={value}"))
                 .collect();
-            let key = of_node(FENCING, &node.name);
+            let key = node_key(FENCING, &node.name);
             let above = self.last_key(FENCING).unwrap_or("HA_FENCE_AGENT".into());
             self.set(&key, &options.join(" "), &above)?;
         }
@@ -67,7 +67,7 @@ impl Text<'_> {
     }
 
     fn remove_node(&mut self, name: &str) -> anyhow::Result<()> {
-        let by_node = of_node(BY_NODE, name);
+        let by_node = node_key(BY_NODE, name);
         if let Some(address) = self.value(&by_node) {
             bail!(
                 "{by_node} gives {name} the address {address}; take it away with `storhaug vip \
@@ -79,7 +79,7 @@ impl Text<'_> {
             bail!("{name} is the only one of {STORAGE}");
         }
         self.drop_word(STORAGE, name);
-        self.drop_line(&of_node(FENCING, name));
+        self.drop_line(&node_key(FENCING, name));
         let homes = self.words(HOMES);
         if homes.iter().any(|home| home == name) {
             // Each has its place in the list: another node takes it.
@@ -120,7 +120,7 @@ impl Text<'_> {
                      with --prefer, or list all addresses in {VIPS}"
                 );
             };
-            let key = of_node(BY_NODE, node);
+            let key = node_key(BY_NODE, node);
             if let Some(other) = self.value(&key) {
                 bail!("{key} is {other} already; list all addresses in {VIPS} to have more");
             }
@@ -302,11 +302,6 @@ impl Text<'_> {
 
 fn is_separator(c: char) -> bool {
     c == ',' || c.is_whitespace()
-}
-
-/// The key that `prefix` and a node's name make.
-fn of_node(prefix: &str, node: &str) -> String {
-    format!("{prefix}{}", node.replace(['-', '.'], "_"))
 }
 
 /// Whether `text`, with or without the length of a prefix, is `address`.
