@@ -109,9 +109,7 @@ fn properties(param: &Param) -> String {
     };
     let kind = match param.kind {
         Kind::String => "string",
-        Kind::Integer => "integer",
         Kind::Boolean => "boolean",
-        Kind::Time => "time",
     };
     let unique = param.unique_group.map_or("", |_| "unique, ");
     let default = match param.default {
