@@ -20,6 +20,7 @@ TMPFILES ?= /usr/lib/tmpfiles.d
 
 AGENTS = ctdb ganesha ganesha_trigger glusterfs noded samba vip
 HELPERS = storhaug-noded storhaug-ctdb-lock
+LINKED = storhaug storhaug-agents storhaug-corosync
 UNIT = storhaug-noded.service
 DROPINS = nfs-ganesha.service.d pacemaker.service.d run-storhaug-.mount.d
 
@@ -40,6 +41,7 @@ PROGRAMS = iproute2 nftables conntrack tcpdump strace procps kmod \
   man-db mandoc bash fish zsh
 LAB = mmdebstrap debian-archive-keyring ca-certificates \
   systemd-container qemu-system-x86 busybox-static cpio zstd
+PACKAGING = debhelper lintian rpm rpmlint
 APT = DEBIAN_FRONTEND=noninteractive apt-get -q -y \
   -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3
 INSTALL_MISSING = set -e; missing=; \
@@ -53,12 +55,17 @@ INSTALL_MISSING = set -e; missing=; \
   fi
 
 .PHONY: all build install check format lint docs deny test unit stories
-.PHONY: fuzz demo bench libraries packages clean
+.PHONY: deb rpm packaged fuzz demo bench libraries packages packaging clean
 
 all: build
 
+# With a list of what is linked, for those who pass the programs on.
 build: libraries
 	$(CARGO) build --release --workspace --locked
+	$(CARGO) tree --locked --offline $(LINKED:%=-p %) --edges normal \
+	  --prefix none --format '{p}: {l}' > $(RELEASE)/tree
+	grep -v ' (/' $(RELEASE)/tree | sed 's/ ([*a-z-]*)//' \
+	  | LC_ALL=C sort -u > $(RELEASE)/libraries
 
 # Takes what `make build` left, so that it can run where no compiler is.
 # /etc/storhaug is the administrator's: a directory, and no file in it.
@@ -73,13 +80,31 @@ install:
 	cp -r $(DROPINS:%=conf/systemd/%) $(DESTDIR)$(UNITS)
 	install -m 644 conf/tmpfiles.d/storhaug.conf $(DESTDIR)$(TMPFILES)
 	install -m 644 $(wildcard conf/*.conf) $(DESTDIR)$(DOC)/examples
-	install -m 644 README.md LICENSE $(DESTDIR)$(DOC)
+	install -m 644 README.md LICENSE $(wildcard $(RELEASE)/libraries) \
+	  $(DESTDIR)$(DOC)
 	$(RELEASE)/storhaug-manual $(MANUAL)
 	install -d $(foreach n,5 7 8,$(DESTDIR)$(MAN)/man$n)
 	$(foreach n,5 7 8,install -m 644 $(MANUAL)/*.$n $(DESTDIR)$(MAN)/man$n &&) :
 	install -D -m 644 $(MANUAL)/storhaug.bash $(DESTDIR)$(BASH_COMPLETIONS)/storhaug
 	install -D -m 644 $(MANUAL)/storhaug.fish -t $(DESTDIR)$(FISH_COMPLETIONS)
 	install -D -m 644 $(MANUAL)/_storhaug -t $(DESTDIR)$(ZSH_COMPLETIONS)
+
+# Two packages from one `make install`, and where they are put.
+DEB ?= $(RELEASE)/deb
+RPM ?= $(RELEASE)/rpm
+
+deb: packaging
+	mkdir -p $(DEB)
+	debian/rules clean
+	DEB_RULES_REQUIRES_ROOT=no debian/rules binary DEBS=$(abspath $(DEB))
+	debian/rules clean
+
+# Without asking rpm for what dpkg has installed.
+rpm: packaging
+	rpmbuild -bb --build-in-place --nodeps rpm/storhaug.spec \
+	  --define "_topdir $(abspath $(RELEASE)/rpmbuild)" \
+	  --define "_rpmdir $(abspath $(RPM))" \
+	  --define "_build_name_fmt %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm"
 
 check: libraries format lint docs deny
 
@@ -97,7 +122,7 @@ deny:
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny check bans licenses sources
 
-test: unit stories
+test: unit packaged stories
 
 # The properties are tried on the same cases every time, so that a verdict can be
 # repeated.
@@ -121,6 +146,9 @@ fuzz: libraries
 	  done; \
 	else echo "without cargo-fuzz and nightly: properties alone"; fi
 
+packaged: packages build
+	$(CARGO) test -p storhaug-lab --test packages --locked
+
 stories: packages build
 	$(CARGO) test -p storhaug-lab --test stories --locked -- $(RELEASES)
 
@@ -135,7 +163,10 @@ libraries:
 	@$(call INSTALL_MISSING,$(LIBRARIES))
 
 packages: libraries
-	@$(call INSTALL_MISSING,$(PROGRAMS) $(LAB))
+	@$(call INSTALL_MISSING,$(PROGRAMS) $(LAB) $(PACKAGING))
+
+packaging: libraries
+	@$(call INSTALL_MISSING,$(PACKAGING))
 
 clean:
 	$(CARGO) clean

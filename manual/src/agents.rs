@@ -27,9 +27,9 @@ const AGENTS: [(&Metadata, &str); 7] = [
     ),
     (
         &GaneshaTrigger::METADATA,
-        "pcs resource create trigger-1 ocf:storhaug:ganesha_trigger \\\n    \
-         ip=10.0.0.101 state_directory=/run/storhaug/state/ganesha --group nfs-1\n\
-         pcs resource create vip-1 ocf:storhaug:vip ip=10.0.0.101 --group nfs-1",
+        "pcs resource create trigger ocf:storhaug:ganesha_trigger \\\n    \
+         ip=10.0.0.101 state_directory=/run/storhaug/state/ganesha --group nfs\n\
+         pcs resource create vip-nfs ocf:storhaug:vip ip=10.0.0.101 --group nfs",
     ),
     (
         &GlusterFs::METADATA,
@@ -47,7 +47,7 @@ const AGENTS: [(&Metadata, &str); 7] = [
     ),
     (
         &Vip::METADATA,
-        "pcs resource create vip-1 ocf:storhaug:vip ip=10.0.0.101 cidr_netmask=24",
+        "pcs resource create vip-1 ocf:storhaug:vip ip=10.0.0.102 cidr_netmask=24",
     ),
 ];
 
