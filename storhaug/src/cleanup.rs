@@ -31,7 +31,8 @@ pub enum Whose {
 /// The cluster does not run here, or does not do it.
 pub fn run(machine: Machine<'_>, whose: Whose, progress: &mut Progress) -> anyhow::Result<Outcome> {
     let _lock = machine.lock()?;
-    let ours = plan::our_primitives(&pacemaker::query(machine.runner)?);
+    let (_, cib) = machine.member()?;
+    let ours = plan::our_primitives(&cib);
     let state = pacemaker::state(machine.runner)?;
     let failures = state.failures.iter();
     let failures =

@@ -41,13 +41,13 @@ use crate::watch;
 /// changes what differs. Every verb is for any one of the nodes; those that change
 /// something need root. Begin with `plan`, which touches nothing, and `setup`.
 #[derive(Debug, Parser)]
-#[command(name = "storhaug", version, after_help = exit_codes(), subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "storhaug", version, after_help = exit_codes(), subcommand_value_name = "VERB", subcommand_help_heading = "Verbs", subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     /// Read this file instead of /etc/storhaug/storhaug.conf and
     /// /etc/storhaug/storhaug.d/*.conf.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Say which programs are run.
+    /// Say which commands are run.
     #[arg(short, long, global = true)]
     verbose: bool,
     #[command(subcommand)]
@@ -84,7 +84,7 @@ enum Verb {
         #[arg(long, value_name = "NODE")]
         lose: Vec<String>,
     },
-    /// Show how the cluster is.
+    /// Show how the cluster is, and the command that helps where it is not well.
     #[command(after_help = "Examples:
   storhaug status
   storhaug status --watch           # until Ctrl-C
@@ -120,8 +120,9 @@ enum Verb {
         #[arg(long, conflicts_with = "ssh")]
         local: bool,
     },
-    /// Make a node a member, and write it down. No service of another node is
-    /// restarted.
+    /// Make a node a member of the cluster, and write it into the configuration.
+    ///
+    /// No service of another node is restarted.
     #[command(after_help = "Examples:
   storhaug add server4 --fence ip=10.1.0.4 --vip 10.0.0.104/24
   storhaug add server4 --address 10.2.0.4 --fence ip=10.1.0.4
@@ -143,9 +144,10 @@ enum Verb {
         #[arg(long)]
         only_votes: bool,
     },
-    /// Take a node out of the cluster and of the configuration: its addresses
-    /// leave, its services stop, and the others forget it. Bricks that it has
-    /// stay where they are.
+    /// Take a node out of the cluster, and out of the configuration.
+    ///
+    /// Its addresses leave, its services stop, and the others forget it. Bricks of
+    /// Gluster volumes that it has stay where they are.
     #[command(
         visible_alias = "delete",
         after_help = "Examples:
@@ -153,19 +155,20 @@ enum Verb {
   storhaug remove server1 --force   # even the last node that serves"
     )]
     Remove {
-        /// Its name.
+        /// The node's name.
         node: String,
         /// Even if it costs redundancy, or the last node that serves.
         #[arg(long)]
         force: bool,
     },
-    /// Have a node serve nothing, for maintenance: its addresses leave one by
-    /// one, then its services stop.
+    /// Have a node serve nothing, for maintenance.
+    ///
+    /// Its addresses leave one by one, then its services stop. It stays a member.
     #[command(after_help = "Examples:
   storhaug drain server2 --wait     # then update it, and boot it
   storhaug undrain server2")]
     Drain {
-        /// Its name.
+        /// The node's name.
         node: String,
         /// Wait until its services have stopped.
         #[arg(long)]
@@ -178,11 +181,15 @@ enum Verb {
     #[command(after_help = "Examples:
   storhaug undrain server2")]
     Undrain {
-        /// Its name.
+        /// The node's name.
         node: String,
     },
     /// Add virtual addresses, take them away, show them.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        subcommand_value_name = "VERB",
+        subcommand_help_heading = "Verbs"
+    )]
     Vip(VipVerb),
     /// Have Pacemaker forget the failures of storhaug's resources, and try again.
     #[command(after_help = "Examples:
@@ -193,8 +200,9 @@ enum Verb {
     #[command(after_help = "Examples:
   storhaug cleanup-all")]
     CleanupAll,
-    /// Take everything of storhaug out of the cluster, then the cluster; data
-    /// stays.
+    /// Take everything of storhaug out of the cluster, and then the cluster apart.
+    ///
+    /// Every service stops. Data stays, and so does the configuration.
     #[command(after_help = "Examples:
   storhaug teardown
   storhaug teardown --yes           # in a script")]
@@ -315,7 +323,7 @@ enum VipVerb {
     Move {
         /// The address, or its name.
         vip: String,
-        /// The node.
+        /// The node where it shall be.
         node: String,
     },
     /// Show the addresses and who holds them.
@@ -653,6 +661,7 @@ fn vip(
         VipVerb::Remove { vip } => Change::Remove(vip.clone()),
         VipVerb::Move { vip, node } => Change::Move(vip.clone(), node.clone()),
         VipVerb::List { output } => {
+            machine.member()?;
             let status = status::look(machine)?;
             tell(&match output {
                 StatusFormat::Text => show::vips_text(&status),

@@ -19,7 +19,7 @@ use crate::cluster::{Cluster, Storage};
 use crate::desired::{self, TAG};
 use crate::machine::{Machine, applied};
 use crate::pacemaker;
-use crate::plan::{self, Live};
+use crate::plan;
 use crate::progress::Progress;
 use crate::quorum;
 use crate::state::State;
@@ -149,13 +149,7 @@ struct Member<'a> {
 
 impl<'a> Member<'a> {
     fn look(machine: Machine<'a>, node: &'a str) -> anyhow::Result<Member<'a>> {
-        let Live {
-            corosync: Some(corosync),
-            cib: Some(cib),
-        } = machine.look()?
-        else {
-            bail!("this machine is in no cluster");
-        };
+        let (corosync, cib) = machine.member()?;
         let cluster = applied(&cib)
             .context("the cluster was not set up by storhaug; run `storhaug setup` first")?;
         if !corosync.nodes.iter().any(|known| known == node) {

@@ -5,7 +5,6 @@ use anyhow::bail;
 
 use crate::machine::{Machine, applied};
 use crate::pacemaker::{self, Foretold};
-use crate::plan::Live;
 use crate::quorum;
 use crate::status;
 
@@ -54,13 +53,7 @@ impl Loss {
 /// # Errors
 /// One of them is no member, or the cluster cannot be asked.
 pub fn foretell(machine: Machine<'_>, nodes: &[String]) -> anyhow::Result<Loss> {
-    let Live {
-        corosync: Some(corosync),
-        cib: Some(cib),
-    } = machine.look()?
-    else {
-        bail!("this machine is in no cluster, so that there is nothing to lose");
-    };
+    let (corosync, cib) = machine.member()?;
     if let Some(unknown) = nodes.iter().find(|node| !corosync.nodes.contains(*node)) {
         let known = corosync.nodes.join(", ");
         bail!("there is no node {unknown}; there are {known}");

@@ -63,6 +63,20 @@ impl Machine<'_> {
         Ok(Live { corosync, cib })
     }
 
+    /// The cluster this machine is a node of, and its configuration.
+    ///
+    /// # Errors
+    /// It is a node of none, or of one that does not run.
+    pub fn member(&self) -> anyhow::Result<(Corosync, Element)> {
+        match self.look()? {
+            Live {
+                corosync: Some(corosync),
+                cib: Some(cib),
+            } => Ok((corosync, cib)),
+            _ => bail!("this machine is in no cluster; run it on a node of one"),
+        }
+    }
+
     /// The configuration as it is written in `places`; on a machine without a
     /// file, as the cluster keeps it.
     ///

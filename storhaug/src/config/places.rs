@@ -182,7 +182,8 @@ pub(super) fn read(path: &Path) -> Result<Found, ConfigError> {
         ErrorKind::NotFound => ConfigError::whole(
             path,
             "there is no such file",
-            "name one that is; /usr/share/doc/storhaug/examples/storhaug.conf is an example",
+            "write it, or name another; /usr/share/doc/storhaug/examples/storhaug.conf is a \
+             complete example",
         ),
         _ => unreadable(error),
     })?;

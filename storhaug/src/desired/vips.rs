@@ -155,7 +155,10 @@ fn prefers(vip: &Vip, (node, score): Preference<'_>) -> Item {
         .with("rsc", name)
         .with("node", node)
         .with("score", score);
-    constraint(location, format!("{name} prefers {node} by {score}"))
+    constraint(
+        location,
+        format!("{name} prefers {node}, with a score of {score}"),
+    )
 }
 
 /// The address whose preference `location` is, the node that it prefers, and by
