@@ -78,10 +78,18 @@ fn rpm_packages_are_made_of_the_same() {
     let said = String::from_utf8_lossy(&judged.stdout);
     assert!(judged.success(), "{said}{}", judged.stderr());
     let [agents, storhaug] = files.map(|file| cmd("rpm", &["-qp", "--requires", "--list", &file]));
-    for wanted in ["libcpg.so.4", "/usr/lib/ocf/resource.d/storhaug/vip", "ocf_storhaug_vip.7"] {
+    for wanted in [
+        "libcpg.so.4",
+        "/usr/lib/ocf/resource.d/storhaug/vip",
+        "ocf_storhaug_vip.7",
+    ] {
         assert!(agents.contains(wanted), "no {wanted}: {agents}");
     }
-    for wanted in ["resource-agents-storhaug(", "/usr/sbin/storhaug", "storhaug.conf.5"] {
+    for wanted in [
+        "resource-agents-storhaug(",
+        "/usr/sbin/storhaug",
+        "storhaug.conf.5",
+    ] {
         assert!(storhaug.contains(wanted), "no {wanted}: {storhaug}");
     }
 }
