@@ -17,6 +17,7 @@ use roxmltree::{Document, Node};
 use storhaug_agents::daemon::Reason;
 use storhaug_agents::deadline::Deadline;
 use storhaug_agents::exec::{Cmd, Host, Runner};
+use storhaug_agents::ocf::truth;
 
 /// What of the CIB is asked for.
 const QUERY: &str = "//nodes | //resources | //constraints | //node_state";
@@ -93,9 +94,7 @@ pub fn parse(cib: &str, vip: IpAddr, node: u32) -> anyhow::Result<Reason> {
         .collect();
     let name = this.attribute("uname").unwrap_or_default();
 
-    let is_set = |value: Option<&&str>| {
-        value.is_some_and(|value| ["on", "true", "yes", "y", "1"].contains(value))
-    };
+    let is_set = |value: Option<&&str>| value.and_then(|value| truth(value)) == Some(true);
     let failed = format!("fail-count-{resource}#");
     let of_resource = |found: &Node<'_, '_>| {
         found.has_tag_name("rsc_location") && found.attribute("rsc") == Some(resource)

@@ -60,6 +60,11 @@ const LOOK: Duration = Duration::from_millis(20);
 /// takes: a host to which connections come all the time spends a tenth of a core.
 const PAUSE: u32 = 10;
 
+/// How long it pauses at the least for each: it goes before whatever else a
+/// processor has to do ([`priority`]), and takes no more than a quarter of it. A
+/// list that takes 50 ms or more makes new connections known later for this.
+const SHORTEST: u32 = 3;
+
 /// How long after it was established a connection is on a list, at most: it may
 /// just have been missed by one, and then waits for the pause and for all of the
 /// next. With tens of thousands of connections this makes pauses shorter. The
@@ -697,12 +702,11 @@ impl Watch {
     }
 }
 
-/// How long the listing pauses after a list that took so long; as long as that
-/// at the least.
+/// How long the listing pauses after a list that took so long.
 fn rest(took: Duration) -> Duration {
     (took * PAUSE)
         .min(LISTED.saturating_sub(took * 2))
-        .max(took)
+        .max(took * SHORTEST)
 }
 
 /// The established connections of each of `vips`, by address.
@@ -788,7 +792,15 @@ mod tests {
     #[test]
     fn listing_rests_long_enough_and_not_too_long() {
         let ms = Duration::from_millis;
-        for (took, expected) in [(0, 0), (2, 20), (12, 120), (30, 120), (50, 80), (100, 100)] {
+        for (took, expected) in [
+            (0, 0),
+            (2, 20),
+            (12, 120),
+            (30, 120),
+            (36, 108),
+            (50, 150),
+            (100, 300),
+        ] {
             assert_eq!(rest(ms(took)), ms(expected), "{took} ms");
         }
     }
