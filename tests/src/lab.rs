@@ -59,6 +59,9 @@ pub struct Options {
     pub name: String,
     /// Number of nodes, 1 to 16.
     pub nodes: u8,
+    /// Number of further machines, which have no power, no part of the volumes
+    /// and no mention in the configuration: for a cluster that grows.
+    pub spares: u8,
     /// What the machines run.
     pub release: Release,
     /// Machines only: nothing of storhaug in them, no Gluster volumes.
@@ -128,13 +131,15 @@ impl Lab {
     pub fn up(options: &Options) -> Result<Self> {
         let layout = Layout::new(&options.name)?;
         ensure!(
-            (1..=MOST_NODES).contains(&options.nodes),
+            (1..=MOST_NODES).contains(&options.nodes)
+                && options.spares <= MOST_NODES - options.nodes,
             "a lab has 1 to {MOST_NODES} nodes"
         );
         check_programs(&options.path)?;
         let image = image::get(options.release)?;
         let facts = Facts {
             nodes: options.nodes,
+            spares: options.spares,
             release: options.release.to_string(),
             image,
         };
@@ -240,6 +245,19 @@ impl Lab {
     /// [`Lab::wait_booted`].
     pub fn start(&self, node: &str) -> Result<()> {
         self.ask(node, Request::On)
+    }
+
+    /// Powers the first spare on, and waits until it has booted: the lab with it
+    /// as its last node.
+    pub fn with_spare(&self) -> Result<Self> {
+        let spares = self.facts.spare_names();
+        let spare = spares.first().context("the lab has no spare")?;
+        self.start(spare)?;
+        self.wait_booted(spare)?;
+        let mut lab = self.clone();
+        lab.facts.nodes += 1;
+        lab.facts.spares -= 1;
+        Ok(lab)
     }
 
     /// A node's real power, from the lab and not from the cluster.
@@ -365,16 +383,14 @@ impl Lab {
         Ok(())
     }
 
+    /// All but the spares.
     fn power_on_all(&self) -> Result<()> {
-        for machine in self.facts.machine_names() {
-            self.ask(&machine, Request::On)?;
+        let nodes = self.facts.node_names();
+        self.ask(CLIENT, Request::On)?;
+        for node in &nodes {
+            self.ask(node, Request::On)?;
         }
-        for machine in self.facts.machine_names() {
-            if prepare::boots(&machine) {
-                self.wait_booted(&machine)?;
-            }
-        }
-        Ok(())
+        nodes.iter().try_for_each(|node| self.wait_booted(node))
     }
 
     fn shut_down(&self) -> Result<()> {

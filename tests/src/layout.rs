@@ -39,6 +39,8 @@ pub struct Layout {
 pub struct Facts {
     /// Number of nodes, named `node1` and so on.
     pub nodes: u8,
+    /// Number of further machines, named as nodes that come after them.
+    pub spares: u8,
     /// The Debian release the machines run.
     pub release: String,
     /// The image under every machine's disk.
@@ -141,9 +143,16 @@ impl Facts {
         (1..=self.nodes).map(|n| format!("node{n}")).collect()
     }
 
+    /// The spares' names.
+    pub fn spare_names(&self) -> Vec<String> {
+        let spares = self.nodes..self.nodes + self.spares;
+        spares.map(|n| format!("node{}", n + 1)).collect()
+    }
+
     /// The names of all machines.
     pub fn machine_names(&self) -> Vec<String> {
         let mut names = self.node_names();
+        names.extend(self.spare_names());
         names.push(CLIENT.to_owned());
         names
     }
@@ -156,7 +165,7 @@ impl Facts {
         machine
             .strip_prefix("node")
             .and_then(|n| n.parse().ok())
-            .filter(|n| (1..=self.nodes).contains(n))
+            .filter(|n| (1..=self.nodes + self.spares).contains(n))
             .map(|n| 10 + n)
             .with_context(|| {
                 format!(
@@ -214,6 +223,7 @@ mod tests {
     fn machines_have_the_documented_addresses() {
         let facts = Facts {
             nodes: 3,
+            spares: 1,
             release: "bookworm".into(),
             image: PathBuf::new(),
         };
@@ -227,7 +237,13 @@ mod tests {
         );
         assert_eq!(facts.address6("node1").unwrap().to_string(), "fd00:77::11");
         assert_eq!(facts.address6(CLIENT).unwrap().to_string(), "fd00:77::110");
-        for unknown in ["node0", "node4", "node", "switch"] {
+        assert_eq!(facts.node_names(), ["node1", "node2", "node3"]);
+        assert_eq!(facts.spare_names(), ["node4"]);
+        assert_eq!(
+            facts.address("node4").unwrap(),
+            Ipv4Addr::new(10, 77, 0, 14)
+        );
+        for unknown in ["node0", "node5", "node", "switch"] {
             assert!(facts.address(unknown).is_err(), "{unknown}");
         }
     }

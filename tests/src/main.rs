@@ -243,6 +243,7 @@ fn options(name: &str, release: Release, source: PathBuf) -> Options {
     Options {
         name: name.to_owned(),
         nodes: 3,
+        spares: 0,
         release,
         blank: false,
         source,

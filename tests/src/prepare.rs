@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 
 use crate::command::Cmd;
 use crate::fence;
-use crate::layout::{CLIENT, Facts, Layout, PREFIX, free_addresses};
+use crate::layout::{Facts, Layout, PREFIX, free_addresses};
 use crate::{disk, program};
 
 /// Installing copies a few files.
@@ -188,11 +188,6 @@ fn random(bytes: usize) -> Result<String> {
     Ok(buffer.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Whether a machine boots an init and has to be waited for.
-pub fn boots(machine: &str) -> bool {
-    machine != CLIENT
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -202,6 +197,7 @@ mod tests {
     fn facts() -> Facts {
         Facts {
             nodes: 2,
+            spares: 1,
             release: "bookworm".into(),
             image: PathBuf::new(),
         }
@@ -213,6 +209,7 @@ mod tests {
         assert!(text.contains("nodes = [\"node1\", \"node2\"]"), "{text}");
         assert!(text.contains("address = \"10.77.0.103/24\""), "{text}");
         assert_eq!(text.matches("plug = ").count(), 2, "{text}");
+        assert!(!text.contains("node3"), "{text}");
         assert!(text.contains("agent = \"fence_lab\""), "{text}");
     }
 

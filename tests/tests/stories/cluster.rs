@@ -52,21 +52,30 @@ impl Cluster {
             release: <Release as ValueEnum>::from_str(release, true).map_err(anyhow::Error::msg)?,
             name,
             nodes: 3,
+            spares: 1,
             blank: false,
             source: source.to_owned(),
             path: "/usr/sbin:/usr/bin:/sbin:/bin".into(),
         })?;
-        let nodes = lab
-            .nodes()
-            .iter()
-            .map(|node| node.name().to_owned())
-            .collect();
-        Ok(Self {
-            nodes,
+        Ok(Self::of(lab))
+    }
+
+    fn of(lab: Lab) -> Self {
+        Self {
+            nodes: lab.facts().node_names(),
             vips: lab.vips(),
             lab,
             notes: RefCell::default(),
-        })
+        }
+    }
+
+    /// What the cluster becomes when the lab's spare machine is added to it,
+    /// which boots here and is in the pool of GlusterFS then.
+    pub fn with_spare(&self) -> Result<Self> {
+        let grown = Self::of(self.lab.with_spare()?);
+        let probe = format!("gluster --mode=script peer probe {}", grown.last());
+        self.run(self.first(), &probe)?;
+        Ok(grown)
     }
 
     /// Sets the cluster up, and remembers it.
@@ -256,16 +265,18 @@ impl Cluster {
 
     /// The process systemd knows as a daemon's main one; "0" when there is none.
     pub fn main_pid(&self, node: &str, daemon: &str) -> Result<String> {
-        let unit = match daemon {
-            "ctdbd" => "ctdb",
-            "winbindd" => "winbind",
-            other => other,
-        };
-        let pid = self.run(
-            node,
-            &format!("systemctl show --property=MainPID --value {unit}"),
-        )?;
+        let show = "systemctl show --property=MainPID --value";
+        let pid = self.run(node, &format!("{show} {}", unit(daemon)))?;
         Ok(pid.trim().to_owned())
+    }
+
+    /// Which process that is, and since when: it changes with every restart.
+    pub fn life(&self, node: &str, daemon: &str) -> Result<String> {
+        let since = "systemctl show --property=ExecMainStartTimestampMonotonic --value";
+        let since = self.run(node, &format!("{since} {}", unit(daemon)))?;
+        let pid = self.main_pid(node, daemon)?;
+        ensure!(pid != "0", "{daemon} does not run on {node}");
+        Ok(format!("{pid} since {}", since.trim()))
     }
 
     /// How often the cluster has fenced a node, as another node remembers it.
@@ -494,6 +505,15 @@ impl Cluster {
             tell(node, "journalctl -q -n 15 --no-pager --grep storhaug");
         }
         text
+    }
+}
+
+/// The unit in which a daemon runs.
+fn unit(daemon: &str) -> &str {
+    match daemon {
+        "ctdbd" => "ctdb",
+        "winbindd" => "winbind",
+        other => other,
     }
 }
 

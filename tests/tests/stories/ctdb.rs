@@ -1,17 +1,87 @@
-//! CTDB as a database only: its nodes come and go,
-//! and it has no addresses of its own.
+//! CTDB as a database only: its daemons die, its nodes come and go, its files are
+//! damaged, and it has no addresses of its own.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use storhaug_lab::wait;
+use storhaug_lab::writer::Writer;
 
 use crate::client::Session;
 use crate::cluster::Cluster;
 
+/// Where CTDB keeps the databases that outlive it.
+const DATABASES: &str = "/var/lib/ctdb/persistent";
+/// How often the daemon of each kind of node is killed.
+const KILLS: usize = 5;
+/// How soon an address serves again after that, in the middle of so many times.
+const KILLED: Duration = Duration::from_secs(5);
 /// A recovery, on a busy machine.
 const RECOVERY: Duration = Duration::from_secs(30);
+
+/// The daemon dies on the leader, and on another node: clients of an address
+/// there write again within five seconds, in the middle of five times.
+pub fn ctdbd_killed(c: &Cluster) -> Result<()> {
+    for (role, leads) in [("the leader", true), ("a follower", false)] {
+        let mut gaps = Vec::new();
+        for kill in 0..KILLS {
+            let (vip, node) = vip_where(c, |node| Ok((leader(c)? == node) == leads))?;
+            let writer = Writer::start(&c.lab, vip, &format!("ctdbd-{leads}-{kill}"))?;
+            writer.wait_for(3)?;
+            let pid = c.main_pid(&node, "ctdbd")?;
+            c.run(&node, &format!("kill -9 {pid}"))?;
+            writer.wait_for(5)?;
+            let log = writer.finish()?;
+            gaps.push(log.longest_gap());
+            c.forgiven()?;
+            log.verify(&c.lab, vip)?;
+        }
+        gaps.sort();
+        let seconds: Vec<_> = gaps.iter().map(Duration::as_secs_f64).collect();
+        c.note(&format!("gaps, ctdbd killed on {role}: {seconds:.1?} s"));
+        let median = gaps[KILLS / 2];
+        ensure!(median <= KILLED, "{role}: {median:.1?}");
+    }
+    Ok(())
+}
+
+/// A fourth node comes, goes, and comes again with the same address, while a
+/// client of another node writes over one session: no write fails, no daemon of
+/// the three restarts, the fourth node's number in CTDB is kept for it, and it
+/// serves.
+pub fn fourth_node(c: &Cluster) -> Result<()> {
+    let (first, grown) = (c.first(), c.with_spare()?);
+    let (node, vip) = (grown.last(), c.vips[0]);
+    let (address, holder) = (c.address(node)?, c.holder(vip)?);
+    let list = c.run(first, "cat /etc/ctdb/nodes")?;
+    let session = Session::start(c, vip)?;
+    let before = lives(c, &c.nodes)?;
+    let add = format!("storhaug add {node} --fence plug={node}");
+    let remove = format!("storhaug remove {node}");
+    for (verb, members, mark) in [(&add, &grown, ""), (&remove, c, "#"), (&add, &grown, "")] {
+        let begun = Instant::now();
+        c.run(first, verb)?;
+        members.settled()?;
+        let took = begun.elapsed().as_secs_f64();
+        c.note(&format!("`{verb}`: settled in {took:.0} s"));
+        ensure!(lives(c, &c.nodes)? == before, "`{verb}` restarted a daemon");
+        ensure!(grown.holder(vip)? == holder, "`{verb}` moved {vip}");
+        for member in &members.nodes {
+            let slots = c.run(member, "cat /etc/ctdb/nodes")?;
+            let expected = format!("{list}{mark}{address}\n");
+            ensure!(slots == expected, "`{verb}`, {member}: {slots}");
+            not_flooded(c, member)?;
+        }
+        if mark.is_empty() {
+            ensure!(c.serves(address), "`{verb}`: {node} does not serve");
+        }
+    }
+    let writes = session.finish()?;
+    ensure!(writes > 100, "only {writes} writes over the session");
+    c.note(&format!("{writes} writes over one session, none failed"));
+    Ok(())
+}
 
 /// A node leaves CTDB's list of nodes, keeps its number, and comes back at the
 /// same address, and one that never runs is added and removed, while a client
@@ -23,16 +93,9 @@ pub fn nodes_come_and_go(c: &Cluster) -> Result<()> {
     let list = c.run(c.first(), "crm_resource -r ctdb --get-parameter nodes")?;
     let list = list.trim();
     let (others, last) = list.rsplit_once(' ').context("a list of one node")?;
-    let daemons = || -> Result<Vec<String>> {
-        let each = stay.iter().flat_map(|node| {
-            let daemons = ["ctdbd", "smbd"];
-            daemons.map(|daemon| c.main_pid(node, daemon))
-        });
-        each.collect()
-    };
     // A client holds on to its address: the one that leaves gives up its own.
     let session = Session::start(c, vip)?;
-    let before = daemons()?;
+    let before = lives(c, stay)?;
 
     set(c, &format!("{others} #{last}"), Some(&gone))?;
     loaded(c, stay, &format!("{others} -"))?;
@@ -46,14 +109,11 @@ pub fn nodes_come_and_go(c: &Cluster) -> Result<()> {
     set(c, &format!("{list} #{never}"), None)?;
     loaded(c, &c.nodes, &format!("{list} -"))?;
 
-    ensure!(daemons()? == before, "a daemon was restarted");
+    ensure!(lives(c, stay)? == before, "a daemon was restarted");
     let writes = session.finish()?;
     ensure!(writes > 10, "only {writes} writes over the session");
     c.note(&format!("{writes} writes over one session, none failed"));
-    for node in &c.nodes {
-        let refused = c.exec(node, "journalctl -q -b -t ctdbd --grep unknown.node")?;
-        ensure!(refused.stdout().is_empty(), "{node}: {}", refused.stdout());
-    }
+    c.nodes.iter().try_for_each(|node| not_flooded(c, node))?;
     // The number that was given away stays: `setup` has nothing to do.
     c.run(c.first(), "storhaug plan")?;
     c.settled()
@@ -71,6 +131,80 @@ pub fn power_cut(c: &Cluster) -> Result<()> {
     }
     c.settled()?;
     c.nodes.iter().try_for_each(|node| remembered(c, node))
+}
+
+/// A database that was damaged while CTDB did not run on one node: it is kept
+/// aside, and the node has the others' copy, with what was written and deleted
+/// meanwhile. Where every copy is damaged, no node starts, and Pacemaker shows
+/// the file of one.
+pub fn damaged_databases(c: &Cluster) -> Result<()> {
+    let (first, node, number) = (c.first(), c.last(), c.nodes.len() - 1);
+    let database = "while-away.tdb";
+    remember(c)?;
+    c.run(first, &format!("ctdb attach {database} persistent"))?;
+    for key in ["kept", "deleted"] {
+        c.run(first, &format!("ctdb pstore {database} {key} before"))?;
+    }
+    let stopped = |node: &str| Ok(!c.succeeds(node, "pgrep -x ctdbd")?);
+    c.run(
+        first,
+        &format!("crm_resource --ban -r ctdb-clone -N {node}"),
+    )?;
+    c.until(60, "CTDB is down on one node", || stopped(node))?;
+    damage(c, node, number)?;
+    wait::until_true("CTDB takes transactions", RECOVERY, || {
+        c.run(first, &format!("ctdb pstore {database} kept since"))?;
+        c.run(first, &format!("ctdb pdelete {database} deleted"))?;
+        Ok(true)
+    })?;
+    c.run(
+        first,
+        &format!("crm_resource --clear -r ctdb-clone -N {node}"),
+    )?;
+    c.settled()?;
+    remembered(c, node)?;
+    for (key, value) in [("kept", "since"), ("deleted", "")] {
+        let found = fetched(c, node, database, key)?;
+        ensure!(found == value, "{key} is `{found}`, not `{value}`");
+    }
+    let files = c.run(node, &format!("ls {DATABASES}"))?;
+    let aside = |file: &str| file.starts_with("registry.tdb.") && file.ends_with(".corrupt");
+    ensure!(files.lines().any(aside), "it is not kept: {files}");
+    let log = c.run(node, "journalctl -q -b --grep registry.tdb")?;
+    ensure!(log.contains("is damaged"), "{log}");
+
+    let role = "crm_resource -r ctdb-clone --meta";
+    c.run(first, &format!("{role} -p target-role -v Stopped"))?;
+    for (number, node) in c.nodes.iter().enumerate() {
+        c.until(60, "CTDB is down", || stopped(node))?;
+        damage(c, node, number)?;
+    }
+    c.run(first, &format!("{role} -d target-role"))?;
+    // Pacemaker starts one after the other.
+    c.until(120, "Pacemaker shows a damaged database", || {
+        let failures = c.lab.view()?.failures;
+        Ok(c.nodes.iter().enumerate().any(|(number, node)| {
+            let damaged = format!("{DATABASES}/registry.tdb.{number} is damaged");
+            failures.iter().any(|failure| {
+                failure.starts_with(node.as_str())
+                    && failure.contains(&damaged)
+                    && failure.contains("restore it")
+            })
+        }))
+    })?;
+    for node in &c.nodes {
+        ensure!(
+            stopped(node)?,
+            "CTDB runs on {node} with a damaged database"
+        );
+    }
+    for (number, node) in c.nodes.iter().enumerate() {
+        let file = format!("{DATABASES}/registry.tdb.{number}");
+        ensure!(c.succeeds(node, &format!("test -e {file}"))?, "it is gone");
+        c.run(node, &format!("mv /root/registry.tdb {file}"))?;
+    }
+    c.forgiven()?;
+    remembered(c, first)
 }
 
 /// What CTDB's own tests ask of a cluster without addresses, and of its
@@ -135,6 +269,26 @@ pub fn only_a_database(c: &Cluster) -> Result<()> {
     Ok(())
 }
 
+/// The node that leads CTDB.
+fn leader(c: &Cluster) -> Result<String> {
+    leader_of(c, c.first())
+}
+
+/// The node that leads CTDB, as another one knows it.
+fn leader_of(c: &Cluster, node: &str) -> Result<String> {
+    let number = wait::until("CTDB has a leader", RECOVERY, || {
+        Ok(leads(c, node)?.trim().parse::<usize>().ok())
+    })?;
+    let leader = c.nodes.get(number);
+    leader
+        .cloned()
+        .with_context(|| format!("no node has the number {number}"))
+}
+
+fn leads(c: &Cluster, node: &str) -> Result<String> {
+    c.run(node, "ctdb leader")
+}
+
 /// Whether CTDB's databases can be used.
 fn normal(c: &Cluster, node: &str) -> Result<bool> {
     Ok(c.run(node, "ctdb status")?
@@ -170,6 +324,22 @@ fn vip_where(c: &Cluster, is: impl Fn(&str) -> Result<bool>) -> Result<(IpAddr, 
             Ok(None)
         },
     )
+}
+
+/// The daemons of these nodes that no change of the nodes may restart.
+fn lives(c: &Cluster, nodes: &[String]) -> Result<Vec<String>> {
+    let each = nodes
+        .iter()
+        .flat_map(|node| ["ctdbd", "smbd"].map(|daemon| c.life(node, daemon)));
+    each.collect()
+}
+
+/// No daemon tried to connect here that was not known here.
+fn not_flooded(c: &Cluster, node: &str) -> Result<()> {
+    let refused = c.exec(node, "journalctl -q -b --grep from.unknown.node")?;
+    let refused = refused.stdout();
+    ensure!(refused.is_empty(), "{node}: {refused}");
+    Ok(())
 }
 
 /// Sets the list of nodes, and in the same change keeps CTDB from running on a
@@ -220,6 +390,14 @@ fn loaded(c: &Cluster, nodes: &[String], list: &str) -> Result<()> {
             }
         }))
     })
+}
+
+/// Damages a node's copy of the registry, of which a good one is kept.
+fn damage(c: &Cluster, node: &str, number: usize) -> Result<()> {
+    let file = format!("{DATABASES}/registry.tdb.{number}");
+    c.run(node, &format!("cp {file} /root/registry.tdb"))?;
+    let dd = format!("dd if=/dev/urandom of={file} bs=4096 count=4 conv=notrunc");
+    c.run(node, &dd).map(drop)
 }
 
 /// Puts a share into the registry, and an account into the list of accounts.

@@ -5,10 +5,10 @@ use anyhow::{Result, ensure};
 use crate::client::Session;
 use crate::cluster::Cluster;
 
-/// smbd, ctdbd and winbindd are killed one after the other; each is noticed
-/// and comes back, and the addresses serve.
+/// smbd and winbindd are killed one after the other; each is noticed and comes
+/// back, and the addresses serve.
 pub fn killed(c: &Cluster) -> Result<()> {
-    for daemon in ["smbd", "ctdbd", "winbindd"] {
+    for daemon in ["smbd", "winbindd"] {
         let vip = c.vips[0];
         let holder = c.holder(vip)?;
         let before = c.main_pid(&holder, daemon)?;

@@ -12,6 +12,7 @@ mod client;
 mod cluster;
 mod ctdb;
 mod daemons;
+mod domain;
 mod files;
 mod labs;
 mod moves;
@@ -60,14 +61,18 @@ const STORIES: &[Story] = &[
     Story::once("winbindd", daemons::winbindd),
     Story::once("unmounted", daemons::unmounted),
     Story::everywhere("only-a-database", ctdb::only_a_database),
+    Story::once("ctdbd-killed", ctdb::ctdbd_killed),
     Story::once("power-cut", ctdb::power_cut),
+    Story::once("damaged-databases", ctdb::damaged_databases),
     Story::once("registry-shares", smb::registry_shares),
     Story::once("counting", smb::counting),
     Story::once("late-volume", smb::late_volume),
     Story::once("smbtorture", smb::smbtorture),
     Story::once("sixteen-sessions", smb::sessions),
     Story::once("nodes-come-and-go", ctdb::nodes_come_and_go),
+    Story::once("fourth-node", ctdb::fourth_node).changing(),
     Story::everywhere("idle-clients", moves::idle_clients).changing(),
+    Story::once("domain-member", domain::member).changing(),
 ];
 
 fn main() -> ExitCode {

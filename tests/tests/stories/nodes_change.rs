@@ -19,19 +19,19 @@ pub fn removed_and_added(c: &Cluster) -> Result<()> {
     let node = c.last();
     let others: Vec<&String> = c.nodes.iter().filter(|other| *other != node).collect();
     let vip = c.vip_not_on(node)?;
-    let pids = || -> Result<Vec<String>> {
+    let lives = || -> Result<Vec<String>> {
         let daemons = others
             .iter()
-            .flat_map(|other| DAEMONS.map(|daemon| c.main_pid(other, daemon)));
+            .flat_map(|other| DAEMONS.map(|daemon| c.life(other, daemon)));
         daemons.collect()
     };
-    let (before, holder) = (pids()?, c.holder(vip)?);
+    let (before, holder) = (lives()?, c.holder(vip)?);
     let writer = Writer::start(&c.lab, vip, "members")?;
     writer.wait_for(5)?;
 
     c.run(c.first(), &format!("storhaug remove {node}"))?;
     ensure!(c.holder(vip)? == holder, "{vip} moved");
-    ensure!(pids()? == before, "a daemon was restarted");
+    ensure!(lives()? == before, "a daemon was restarted");
     for place in [
         "cat /etc/storhaug/storhaug.conf",
         "cat /etc/corosync/corosync.conf",
@@ -58,7 +58,7 @@ pub fn removed_and_added(c: &Cluster) -> Result<()> {
     c.settled()?;
     ensure!(c.serves(new), "{new} does not serve");
     ensure!(c.holder(vip)? == holder, "{vip} moved");
-    ensure!(pids()? == before, "a daemon was restarted");
+    ensure!(lives()? == before, "a daemon was restarted");
     let slots = c.run(c.first(), "cat /etc/ctdb/nodes")?;
     ensure!(!slots.contains('#'), "its slot was not used again: {slots}");
     c.run(c.first(), "storhaug plan")?;
