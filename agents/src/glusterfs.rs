@@ -6,7 +6,7 @@
 //! behind, and a mount that is to go away but hangs is cut from its server.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     ffi::CString,
     fs,
     os::unix::{ffi::OsStrExt, fs::DirBuilderExt},
@@ -141,7 +141,7 @@ pub fn redundancy(
     server: &str,
     volume: &str,
 ) -> anyhow::Result<Option<String>> {
-    let ctx = asking(runner, deadline, volume);
+    let ctx = Ctx::asking(runner, deadline, volume);
     let name = volume;
     Volume { name, server }.redundancy(&ctx)
 }
@@ -157,24 +157,9 @@ pub fn incoherence(
     server: &str,
     volume: &str,
 ) -> anyhow::Result<Option<String>> {
-    let ctx = asking(runner, deadline, volume);
+    let ctx = Ctx::asking(runner, deadline, volume);
     let name = volume;
     Volume { name, server }.incoherence(&ctx)
-}
-
-/// For a question that no action asks.
-fn asking<'a>(runner: &'a dyn Runner, deadline: Deadline, volume: &'a str) -> Ctx<'a> {
-    const NOTHING: &BTreeMap<String, String> = &BTreeMap::new();
-    Ctx {
-        runner,
-        root: Path::new("/"),
-        deadline,
-        depth: 10,
-        probe: false,
-        instance: volume,
-        node: None,
-        environment: NOTHING,
-    }
 }
 
 /// The agent.

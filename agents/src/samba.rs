@@ -7,9 +7,9 @@
 use std::{
     ffi::CString,
     fs,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::ffi::OsStrExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -27,7 +27,7 @@ use crate::{
     child::Answer,
     ctdbd::{self, Ctdbd},
     deadline::{Deadline, until},
-    exec::{Cmd, is_missing},
+    exec::{Cmd, Runner, is_missing},
     fencing,
     mounts::{self, Mount},
     ocf::{
@@ -368,6 +368,35 @@ impl Samba {
         faults.retain(|fault| fault.share.is_none() || self.daemon == Daemon::Smbd);
         faults
     }
+}
+
+/// What of this machine's smb.conf does not go with the cluster: what the agent
+/// would find before a start of smbd, if `further` file systems were mounted by
+/// then. Below `root`, which is `/` but in tests.
+///
+/// # Errors
+/// Samba does not say what its settings are; those in the registry it says only
+/// while CTDB serves.
+pub fn faults_ahead(
+    runner: &dyn Runner,
+    root: &Path,
+    deadline: Deadline,
+    further: Vec<Mount>,
+) -> anyhow::Result<Vec<Fault>> {
+    let smbd = Samba {
+        daemon: Daemon::Smbd,
+        smb_conf: SMB_CONF.default.unwrap_or_default().into(),
+        address: Ipv4Addr::LOCALHOST.into(),
+    };
+    let ctx = Ctx {
+        root,
+        ..Ctx::asking(runner, deadline, "smbd")
+    };
+    let settings = smbd.settings(&ctx, Deadline::after(Duration::ZERO));
+    let settings = settings.map_err(|failure| failure.error)?;
+    let mut place = place(&ctx)?;
+    place.mounts.extend(further);
+    Ok(smbd.faults(&settings, &place))
 }
 
 /// This machine, as far as settings go with it.

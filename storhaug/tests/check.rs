@@ -37,6 +37,9 @@ const VOLUME: &str = "<cliOutput><opRet>0</opRet><volInfo><volumes><volume><name
     <option><name>performance.stat-prefetch</name><value>off</value></option>\
     </options></volume></volumes></volInfo></cliOutput>";
 
+const SETTINGS: &str = "[global]\n\tclustering = Yes\n\tnetbios name = STORHAUG\n\
+    [share]\n\tpath = /run/storhaug/share\n\tvfs objects = fileid\n";
+
 /// A machine: its files, and what its tools say, by their names.
 struct Fake {
     root: tempfile::TempDir,
@@ -57,6 +60,7 @@ impl Fake {
             ("timedatectl", "yes\n"),
             ("nft", CHAINS),
             ("gluster", VOLUME),
+            ("testparm", SETTINGS),
             ("fence_ipmilan", ""),
             ("dpkg-query", "ctdb 2:4.17.12\npacemaker 2.1.5-1\n"),
         ] {
@@ -69,6 +73,8 @@ impl Fake {
         fake.write("proc/sys/net/ipv4/ip_nonlocal_bind", "0\n");
         fake.write("proc/sys/net/netfilter/nf_conntrack_tcp_loose", "1\n");
         fake.write("etc/samba/smb.conf", "[global]\n");
+        fake.write("proc/self/mountinfo", "");
+        fake.write("proc/sys/kernel/hostname", "node1\n");
         fake
     }
 
@@ -178,7 +184,24 @@ fn a_machine_that_is_fit_has_no_findings() {
 fn what_is_wrong_is_found() {
     use Severity::{Error, Note, Warning};
     type Spoil = fn(&Fake);
-    let cases: [(Spoil, &str, Severity, &str, &str); 19] = [
+    let cases: [(Spoil, &str, Severity, &str, &str); 21] = [
+        (
+            |fake| fake.say("testparm", &SETTINGS.replace("fileid", "acl_xattr")),
+            "smb-conf",
+            Error,
+            "[share] is on localhost:/share (fuse.glusterfs)",
+            "add `fileid` to its `vfs objects`",
+        ),
+        (
+            |fake| {
+                let multichannel = "[global]\n\tserver multi channel support = Yes\n";
+                fake.say("testparm", &SETTINGS.replace("[global]\n", multichannel));
+            },
+            "smb-conf",
+            Warning,
+            "`server multi channel support` is on",
+            "write `server multi channel support = no`",
+        ),
         (
             |fake| fake.say("systemctl", &UNITS.replacen("disabled", "enabled", 1)),
             "unit-enabled",

@@ -109,7 +109,22 @@ impl std::fmt::Debug for Ctx<'_> {
     }
 }
 
-impl Ctx<'_> {
+impl<'a> Ctx<'a> {
+    /// For a question that no action asks, of this machine.
+    pub fn asking(runner: &'a dyn Runner, deadline: Deadline, instance: &'a str) -> Self {
+        const NOTHING: &BTreeMap<String, String> = &BTreeMap::new();
+        Self {
+            runner,
+            root: Path::new("/"),
+            deadline,
+            depth: 10,
+            probe: false,
+            instance,
+            node: None,
+            environment: NOTHING,
+        }
+    }
+
     /// A path below the root.
     pub fn path(&self, absolute: impl AsRef<Path>) -> PathBuf {
         let absolute = absolute.as_ref();

@@ -194,6 +194,12 @@ fn weaknesses(settings: &Settings, place: &Place) -> Vec<Fault> {
              stay with the node or move on their own: write `server multi channel support = no`",
         ));
     }
+    if settings.global("rpc start on demand helpers") == "No" {
+        found.push(weakness(
+            "`rpc start on demand helpers` is off, and from Samba 4.20 on clients may be offered a \
+             Witness, to which CTDB tells no address: leave it out",
+        ));
+    }
     if settings.is_on("bind interfaces only") {
         found.push(weakness(
             "`bind interfaces only` is on, and smbd does not listen on an address that comes to \
@@ -447,6 +453,12 @@ mod tests {
                 "vfs objects = fileid\n\tuse sendfile = Yes",
                 Danger,
                 "write `use sendfile = no`",
+            ),
+            (
+                "clustering = Yes",
+                "clustering = Yes\n\trpc start on demand helpers = No",
+                Weakness,
+                "CTDB tells no address: leave it out",
             ),
             (
                 "= fsname",

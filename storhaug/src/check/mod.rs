@@ -14,6 +14,7 @@ mod leftovers;
 mod others;
 mod packages;
 mod report;
+mod samba;
 mod units;
 mod volumes;
 
@@ -58,7 +59,7 @@ pub struct Local<'a> {
 type Look = fn(&Local<'_>) -> anyhow::Result<Vec<Finding>>;
 
 /// All of them, in the order in which they are shown.
-const LOOKS: [(&str, Look); 13] = [
+const LOOKS: [(&str, Look); 14] = [
     ("machine", machine),
     ("networks", networks),
     ("units", units::owned),
@@ -69,6 +70,7 @@ const LOOKS: [(&str, Look); 13] = [
     ("selinux", kernel::selinux),
     ("leftovers", leftovers::look),
     ("volumes", volumes::look),
+    ("samba", samba::look),
     ("fencing", cluster::fencing),
     ("configuration", cluster::configuration),
     ("versions", cluster::versions),
