@@ -19,6 +19,7 @@ use crate::config::edit::{NewNode, NewVip, Sources};
 use crate::config::import::{self, Origin};
 use crate::config::{self, ConfigErrors, Loaded, Places, To};
 use crate::desired;
+use crate::dns;
 use crate::drain::{self, Manner};
 use crate::finding::Severity;
 use crate::loss;
@@ -210,6 +211,22 @@ enum Verb {
         /// Do not ask.
         #[arg(long)]
         yes: bool,
+    },
+    /// Show the addresses as records for a zone of DNS: one name for all that a
+    /// healthy node holds, and never none.
+    ///
+    /// Clients ask for the name and come by any of the addresses. Run it where
+    /// the zone is made, every few seconds or minutes, and include what it
+    /// prints.
+    #[command(after_help = "Examples:
+  storhaug dns files.example.com.
+  storhaug dns files --ttl 30")]
+    Dns {
+        /// The name, ending in a dot, or within the zone without one.
+        name: String,
+        /// For how many seconds it may be remembered.
+        #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+        ttl: u32,
     },
     /// Look at the configuration: show what it means, check it, write it in its
     /// other form.
@@ -566,6 +583,10 @@ fn run(cli: &Cli, colour: bool) -> anyhow::Result<Exit> {
             let configured = load(cli, machine).ok().map(|loaded| loaded.cluster.name);
             let configured = configured.as_deref();
             ended(teardown::run(machine, configured, &mut progress)?)
+        }
+        Verb::Dns { name, ttl } => {
+            tell(&dns::zone(&status::look(machine)?, name, *ttl)?)?;
+            Ok(Exit::Ok)
         }
         Verb::Config(verb) => configuration(cli, machine, *verb),
         Verb::Import {

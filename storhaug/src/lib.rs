@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod config;
 pub mod corosync;
 pub mod desired;
+pub mod dns;
 pub mod drain;
 pub mod finding;
 pub mod history;

@@ -10,7 +10,7 @@
 )]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -269,6 +269,41 @@ fn what_ctdb_was_told_beside_is_told_with_the_reason() {
     // The interface for all is that of the one that has none of its own.
     assert_eq!(text.matches("nic = \"eth7\"").count(), 1, "{text}");
     assert!(!here.path("touched").exists(), "something was executed");
+}
+
+#[test]
+fn the_event_scripts_of_later_versions_tell_the_services() {
+    let here = Here::with(&[
+        ("etc/ctdb/nodes", NODES),
+        ("etc/ctdb/public_addresses", PUBLIC_ADDRESSES),
+        // Not enabled, without a permission to run it.
+        ("etc/ctdb/events/legacy/49.winbind.script", "#!/bin/sh\n"),
+    ]);
+    for name in [
+        "10.interface",
+        "48.netbios",
+        "50.samba",
+        "60.nfs",
+        "41.httpd",
+    ] {
+        let path = here.path(&format!("etc/ctdb/events/legacy/{name}.script"));
+        let target = format!("/usr/share/ctdb/events/legacy/{name}.script");
+        symlink(target, path).expect("a link");
+    }
+    let text = here.told(&["import", "--from", "."]);
+    let said = settings(&text);
+    for line in [
+        "winbind = false",
+        "netbios = true",
+        "[nfs]\nstate_volume = \"state\"",
+    ] {
+        assert!(said.contains(line), "{text}\nlacks {line}");
+    }
+    assert!(
+        flat(&text).contains("41.httpd CTDB starts no services any more"),
+        "{text}"
+    );
+    assert!(!text.contains("10.interface"), "{text}");
 }
 
 #[test]

@@ -42,6 +42,7 @@ enum Nic {
 struct Managed {
     samba: Option<bool>,
     winbind: Option<bool>,
+    netbios: bool,
     nfs: Option<bool>,
 }
 
@@ -313,6 +314,25 @@ impl Ctdb {
         }
     }
 
+    /// Takes an event script into account, which CTDB was told to run.
+    pub(super) fn read_script(&mut self, path: &Path, notes: &mut Notes) {
+        let name = path
+            .file_stem()
+            .and_then(|name| name.to_str())
+            .unwrap_or("");
+        let why = match name {
+            "50.samba" => return self.managed.samba = Some(true),
+            "49.winbind" => return self.managed.winbind = Some(true),
+            "48.netbios" => return self.managed.netbios = true,
+            "06.nfs" | "60.nfs" => return self.managed.nfs = Some(true),
+            // What CTDB does for itself, and what is switched off by storhaug.
+            "00.ctdb" | "01.reclock" | "05.system" | "10.interface" | "95.database" => return,
+            "11.natgw" | "11.routing" | "13.per_ip_routing" | "91.lvs" => GATEWAY,
+            _ => RESOURCE,
+        };
+        notes.add(&Place::whole(&path.into()), name, why);
+    }
+
     fn manages(&mut self, service: &str, on: bool, place: &Place, line: &str, notes: &mut Notes) {
         match service {
             "samba" | "smb" => self.managed.samba = Some(on),
@@ -430,8 +450,15 @@ impl Import {
             self.set(&keys::SMB_VOLUMES, Value::List(vec![volumes]), &place);
             if managed.samba.is_some() || managed.winbind.is_some() {
                 let on = managed.winbind.unwrap_or(false);
-                let place = self.own("As CTDB_MANAGES_WINBIND had it.");
+                let place = self.own(match on {
+                    true => "CTDB started winbindd.",
+                    false => "CTDB did not start winbindd.",
+                });
                 self.set(&keys::SMB_WINBIND, Value::Flag(on), &place);
+            }
+            if managed.netbios {
+                let place = self.own("CTDB started nmbd.");
+                self.set(&keys::SMB_NETBIOS, Value::Flag(true), &place);
             }
         }
         if nfs {

@@ -2,6 +2,7 @@
 //! only where that says nothing by its name.
 
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -48,6 +49,33 @@ const DROP_INS: [&str; 3] = [
     "etc/default/storhaug.d",
     "storhaug.d",
 ];
+
+/// Where CTDB has its event scripts, from version 4.9 on.
+const SCRIPTS: [&str; 2] = ["etc/ctdb/events/legacy", "events/legacy"];
+
+/// The event scripts that CTDB was told to run, in the directory of `origin`: a
+/// link, or a program.
+pub(super) fn scripts(origin: &Origin) -> Vec<PathBuf> {
+    let Origin::Directory(directory) = origin else {
+        return Vec::new();
+    };
+    let entries = SCRIPTS
+        .iter()
+        .filter_map(|place| directory.join(place).read_dir().ok());
+    let enabled = |path: &PathBuf| {
+        let found = path.symlink_metadata();
+        path.extension()
+            .is_some_and(|extension| extension == "script")
+            && found.is_ok_and(|found| found.is_symlink() || found.mode() & 0o111 != 0)
+    };
+    let mut scripts: Vec<PathBuf> = entries
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(enabled)
+        .collect();
+    scripts.sort();
+    scripts
+}
 
 /// Reads the files of `origin`. There is at least one that says something
 /// beside hosts.

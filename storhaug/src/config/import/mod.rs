@@ -44,7 +44,7 @@ pub enum Origin {
 /// There is nothing, a file cannot be read, or is none that is known here.
 pub fn import(origin: &Origin) -> Result<String, ConfigErrors> {
     let files = files::find(origin)?;
-    Ok(Import::of(&files).text(&files))
+    Ok(Import::of(&files, &files::scripts(origin)).text(&files))
 }
 
 /// A configuration in the making.
@@ -58,7 +58,7 @@ struct Import {
 }
 
 impl Import {
-    fn of(files: &[(Found, Kind)]) -> Import {
+    fn of(files: &[(Found, Kind)], scripts: &[PathBuf]) -> Import {
         let of_kind = |wanted: Kind| {
             let files = files.iter().filter(move |(_, kind)| *kind == wanted);
             files.map(|(file, _)| file)
@@ -85,7 +85,7 @@ impl Import {
             import.remarks = Remarks::of(with_ours);
             import.settings(ours);
         }
-        let ctdb = Ctdb::read(
+        let mut ctdb = Ctdb::read(
             of_kind(Kind::Nodes),
             of_kind(Kind::PublicAddresses),
             of_kind(Kind::CtdbConf),
@@ -93,6 +93,9 @@ impl Import {
             &mut import.notes,
         );
         if !ctdb.is_empty() {
+            scripts
+                .iter()
+                .for_each(|path| ctdb.read_script(path, &mut import.notes));
             import.ctdb(ctdb);
         }
         import.complete();
