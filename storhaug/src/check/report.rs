@@ -50,7 +50,8 @@ impl Report {
         let looked = self.looked.join(", ");
         text.push_str(&format!("{}\n  looked at: {looked}\n", self.node));
         for unseen in &self.unseen {
-            text.push_str(&format!("  not {}: {}\n", unseen.what, unseen.why));
+            let why = unseen.why.replace('\n', " ");
+            text.push_str(&format!("  not {}: {why}\n", unseen.what));
         }
         write_findings(text, &self.findings);
     }
