@@ -1,10 +1,12 @@
-//! CTDB as a database only: its daemons die, its nodes come and go, its files are
-//! damaged, and it has no addresses of its own.
+//! CTDB as a database only: its daemons die, its leader is cut off, its nodes
+//! come and go, its files are damaged, and it has no addresses of its own.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use storhaug_lab::bench::Stack;
+use storhaug_lab::cluster::ctdb_nodes;
 use storhaug_lab::wait;
 use storhaug_lab::writer::Writer;
 
@@ -17,6 +19,14 @@ const DATABASES: &str = "/var/lib/ctdb/persistent";
 const KILLS: usize = 5;
 /// How soon an address serves again after that, in the middle of so many times.
 const KILLED: Duration = Duration::from_secs(5);
+/// How soon the majority serves after the isolated leader's death: CTDB's leader
+/// timeout of two seconds, a recovery and a write. All of it takes less than
+/// three, but not where all nodes share a processor that has other work.
+const SERVED: Duration = Duration::from_secs(5);
+/// Detection takes eight seconds, fencing one or two.
+const FENCED: Duration = Duration::from_secs(60);
+/// Longer than CTDB and Gluster wait for a peer, each by its default.
+const ALONE: Duration = Duration::from_secs(90);
 /// A recovery, on a busy machine.
 const RECOVERY: Duration = Duration::from_secs(30);
 
@@ -44,6 +54,90 @@ pub fn ctdbd_killed(c: &Cluster) -> Result<()> {
         ensure!(median <= KILLED, "{role}: {median:.1?}");
     }
     Ok(())
+}
+
+/// The leader lives on without its network, until it is fenced. Seconds later
+/// the majority has another one, its databases are in use, and a client has
+/// written. With CTDB alone, as its manuals have it and with its lock in a
+/// file on Gluster, that client waits longer.
+pub fn leader_cut_off(c: &Cluster) -> Result<()> {
+    let isolated = leader(c)?;
+    let mut vips = c.vips.iter().copied();
+    let orphan = vips.find(|vip| c.holder(*vip).is_ok_and(|node| node == isolated));
+    let (vip, holder) = vip_where(c, |node| Ok(node != isolated))?;
+    let writer = Writer::start(&c.lab, vip, "leader-cut-off")?;
+    writer.wait_for(3)?;
+    let cut = since_1970()?;
+    c.lab.cut(&isolated)?;
+    let died = wait::until("the isolated leader is fenced", FENCED, || {
+        Ok(c.lab.died(&isolated).ok().filter(|died| *died > cut))
+    })?;
+    let usable = wait::until("the majority has recovered", RECOVERY, || {
+        usable_since(c, &holder, died)
+    })?;
+    let usable = moment(usable)?;
+    let served = wait::until("the majority serves", RECOVERY, || {
+        Ok(writer.first_after(usable))
+    })?;
+    ensure!(leader_of(c, &holder)? != isolated, "{isolated} still leads");
+    if let Some(orphan) = orphan {
+        c.until(60, "the isolated leader's address serves", || {
+            Ok(c.left(orphan, &isolated)? && c.serves(orphan))
+        })?;
+    }
+    c.lab.heal(&isolated)?;
+    c.settled()?;
+    let log = writer.finish()?;
+    log.verify(&c.lab, vip)?;
+    let late = served.duration_since(moment(died)?);
+    let gap = log.longest_gap();
+    c.note(&format!(
+        "dead {:.1} s after the cut; the majority wrote {:.1} s later; {:.1} s without a write",
+        died - cut,
+        late.as_secs_f64(),
+        gap.as_secs_f64()
+    ));
+    ensure!(late <= SERVED, "{late:.1?} after the leader's death");
+
+    let alone = cut_off_alone(c)?;
+    ensure!(alone > gap, "CTDB alone takes {alone:.1?}");
+    Ok(())
+}
+
+/// The same with CTDB alone: how long a client of the majority cannot write, as
+/// far as that is waited for.
+fn cut_off_alone(c: &Cluster) -> Result<Duration> {
+    c.run(c.first(), "storhaug teardown --yes")?;
+    for node in &c.nodes {
+        let tunables = "/etc/ctdb/ctdb.tunables";
+        c.lab.node(node).write(tunables, b"", 0o644)?;
+    }
+    Stack::Ctdb.set_up(&c.lab)?;
+    Stack::Ctdb.settle(&c.lab)?;
+    let isolated = leader(c)?;
+    let (vip, holder) = vip_where(c, |node| Ok(node != isolated))?;
+    let holder = c.lab.node(&holder);
+    let writer = Writer::start(&c.lab, vip, "leader-cut-off-alone")?;
+    writer.wait_for(3)?;
+    c.lab.cut(&isolated)?;
+    let mut usable = None;
+    let served = wait::until("it serves", ALONE, || {
+        if ctdb_nodes(&holder)?.iter().all(|node| node.healthy) {
+            bail!("it has not noticed");
+        }
+        if !normal(c, holder.name())? {
+            usable = None;
+            bail!("its databases are frozen");
+        }
+        Ok(writer.first_after(*usable.get_or_insert_with(Instant::now)))
+    });
+    let gap = writer.finish()?.longest_gap();
+    let end = served.map_or_else(|error| format!(", and {error:#}"), |_| String::new());
+    c.note(&format!(
+        "CTDB alone: {:.1} s without a write{end}",
+        gap.as_secs_f64()
+    ));
+    Ok(gap)
 }
 
 /// A fourth node comes, goes, and comes again with the same address, while a
@@ -340,6 +434,29 @@ fn not_flooded(c: &Cluster, node: &str) -> Result<()> {
     let refused = refused.stdout();
     ensure!(refused.is_empty(), "{node}: {refused}");
     Ok(())
+}
+
+/// When a node's databases could be used again, for the first time after
+/// another moment, in seconds since 1970.
+fn usable_since(c: &Cluster, node: &str, after: f64) -> Result<Option<f64>> {
+    let journal = "journalctl -q -b --output=short-unix --grep Recovery.mode.set.to.NORMAL";
+    let said = c.exec(node, journal)?.stdout();
+    let mut times = said
+        .lines()
+        .filter_map(|line| line.split(' ').next()?.parse().ok());
+    Ok(times.find(|time| *time > after))
+}
+
+fn since_1970() -> Result<f64> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    Ok(now.as_secs_f64())
+}
+
+/// A time in seconds since 1970, which is past, on the clock of the waits.
+fn moment(time: f64) -> Result<Instant> {
+    let ago = Duration::try_from_secs_f64(since_1970()? - time)?;
+    let moment = Instant::now().checked_sub(ago);
+    moment.context("that was before this machine")
 }
 
 /// Sets the list of nodes, and in the same change keeps CTDB from running on a

@@ -73,6 +73,7 @@ const STORIES: &[Story] = &[
     Story::once("fourth-node", ctdb::fourth_node).changing(),
     Story::everywhere("idle-clients", moves::idle_clients).changing(),
     Story::once("domain-member", domain::member).changing(),
+    Story::once("leader-cut-off", ctdb::leader_cut_off).changing(),
 ];
 
 fn main() -> ExitCode {
