@@ -61,9 +61,9 @@ const LOOK: Duration = Duration::from_millis(20);
 const PAUSE: u32 = 10;
 
 /// How long it pauses at the least for each: it goes before whatever else a
-/// processor has to do ([`priority`]), and takes no more than a quarter of it. A
+/// processor has to do ([`priority`]), and takes no more than a third of it. A
 /// list that takes 50 ms or more makes new connections known later for this.
-const SHORTEST: u32 = 3;
+const SHORTEST: u32 = 2;
 
 /// How long after it was established a connection is on a list, at most: it may
 /// just have been missed by one, and then waits for the pause and for all of the
@@ -798,8 +798,8 @@ mod tests {
             (12, 120),
             (30, 120),
             (36, 108),
-            (50, 150),
-            (100, 300),
+            (50, 100),
+            (100, 200),
         ] {
             assert_eq!(rest(ms(took)), ms(expected), "{took} ms");
         }
