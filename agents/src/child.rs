@@ -35,8 +35,10 @@ pub enum Answer {
     Done,
     /// It failed.
     Failed(Errno),
-    /// It had not returned when it was waited for no longer.
+    /// It had not returned by the deadline.
     Hung,
+    /// It had not returned when its answer was not wanted any more.
+    Unwanted,
 }
 
 /// Has a child make `call`, and waits for it until `deadline`.
@@ -71,9 +73,9 @@ pub fn call_while(
         ForkResult::Parent { child } => child,
     };
     drop(theirs);
-    if !readable(&ours, deadline, wanted)? {
+    if let Some(answer) = silent(&ours, deadline, wanted)? {
         leave(child);
-        return Ok(Answer::Hung);
+        return Ok(answer);
     }
     let mut errno = [0; 4];
     let heard = File::from(ours).read_exact(&mut errno);
@@ -109,19 +111,21 @@ fn answer(to: &OwnedFd, call: impl FnOnce() -> nix::Result<()>) -> ! {
     }
 }
 
-/// Waits until there is something to read, or nobody left to write it.
-fn readable(
+/// Waits until there is something to read, or nobody left to write it; says what
+/// else has ended the wait.
+fn silent(
     fd: &OwnedFd,
     deadline: Deadline,
     mut wanted: impl FnMut() -> bool,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<Option<Answer>> {
     loop {
         let left = deadline.earlier(LOOK).left();
         let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], left) {
-            Ok(0) if deadline.expired() || !wanted() => return Ok(false),
+            Ok(0) if deadline.expired() => return Ok(Some(Answer::Hung)),
+            Ok(0) if !wanted() => return Ok(Some(Answer::Unwanted)),
             Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => return Ok(true),
+            Ok(_) => return Ok(None),
             Err(error) => return Err(error).context("waiting for the child"),
         }
     }
@@ -161,12 +165,12 @@ mod tests {
         let hung = call(soon, || poll(&mut [], PollTimeout::NONE).map(drop)).unwrap();
         assert_eq!(hung, Answer::Hung);
         let long = Deadline::after(Duration::from_secs(60));
-        let hung = call_while(
+        let unwanted = call_while(
             long,
             || false,
             || poll(&mut [], PollTimeout::NONE).map(drop),
         );
-        assert_eq!(hung.unwrap(), Answer::Hung);
+        assert_eq!(unwanted.unwrap(), Answer::Unwanted);
         assert!(began.elapsed() < Duration::from_secs(20));
     }
 }

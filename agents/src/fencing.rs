@@ -26,10 +26,14 @@ const ANSWER: Duration = Duration::from_secs(5);
 const QUERY: &str = "//crm_config | //node_state[@in_ccm='false' or @in_ccm='0']";
 
 /// Whether a node is lost, and not known to be dead, in a cluster that fences.
-/// Where Pacemaker cannot be asked there is no other node.
+/// Where Pacemaker cannot be asked, none is known to be.
 pub fn is_due(ctx: &Ctx) -> bool {
+    is_due_before(ctx, ctx.deadline)
+}
+
+fn is_due_before(ctx: &Ctx, deadline: Deadline) -> bool {
     let query = Cmd::new("cibadmin").args(["--query", "--xpath", QUERY]);
-    let answer = ctx.runner.run(&query, ctx.deadline.earlier(ANSWER));
+    let answer = ctx.runner.run(&query, deadline.earlier(ANSWER));
     let answer = answer.and_then(|output| output.checked());
     answer.is_ok_and(|cib| Document::parse(&cib).is_ok_and(|cib| is_due_by(&cib)))
 }
@@ -40,7 +44,8 @@ pub fn is_due(ctx: &Ctx) -> bool {
 /// # Errors
 /// As [`crate::exec::Runner::run`].
 pub fn run(ctx: &Ctx, cmd: &Cmd, deadline: Deadline) -> anyhow::Result<Output> {
-    ctx.runner.run_while(cmd, deadline, &|| !is_due(ctx))
+    let wanted = || !is_due_before(ctx, deadline);
+    ctx.runner.run_while(cmd, deadline, &wanted)
 }
 
 /// Has a child make a system call, in the same manner.
@@ -52,7 +57,7 @@ pub fn call(
     deadline: Deadline,
     call: impl FnOnce() -> nix::Result<()>,
 ) -> anyhow::Result<Answer> {
-    child::call_while(deadline, || !is_due(ctx), call)
+    child::call_while(deadline, || !is_due_before(ctx, deadline), call)
 }
 
 /// Whether one is due by a CIB, or by those parts of it that say so.

@@ -170,14 +170,13 @@ impl GaneshaTrigger {
         let recovery = Recovery::new(ctx, &self.state_directory);
         let records = recovery.read(by).context("reading the records")?;
         let taken = Taken::new(ctx, ganeshad::RUNTIME);
-        let mut known = taken.read()?;
-        let takeover = records.takeover(self.ip, node, &ganeshad::clients(ctx), &known);
+        let clients = ganeshad::clients(ctx);
+        let takeover = records.takeover(self.ip, node, &clients, &taken.read()?);
         recovery.hand_over(&records, self.ip, node, &takeover.reclaim, by)?;
         if takeover.reclaim.is_empty() {
             return Ok(takeover);
         }
-        known.extend(takeover.reclaim.iter().cloned());
-        let written = taken.write(&known);
+        let written = taken.add(&takeover.reclaim);
         ganeshad::tell(ctx, Event::Take(&self.ip.to_string()), by)?;
         for owner in &takeover.release {
             ganeshad::tell(ctx, Event::Release(owner), by)?;

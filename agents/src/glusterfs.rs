@@ -249,7 +249,10 @@ impl Agent for GlusterFs {
             Found::Ours(mount) => {
                 match self.answer(ctx, ctx.deadline.before(ctx.deadline.left() / 2))? {
                     Answer::Done => return Ok(()),
-                    Answer::Hung if self.waits(ctx) => return Ok(()),
+                    Answer::Unwanted => {
+                        self.waits(ctx);
+                        return Ok(());
+                    }
                     answer => {
                         let reason = self.silence(ctx, &mount, answer);
                         ctx.log(Level::Warning, &format!("mounting anew: {reason:#}"));
@@ -280,7 +283,10 @@ impl Agent for GlusterFs {
             match self.found(ctx)? {
                 Found::Ours(mount) => match self.answer(ctx, ctx.deadline)? {
                     Answer::Done => Ok(Some(())),
-                    Answer::Hung if self.waits(ctx) => Ok(Some(())),
+                    Answer::Unwanted => {
+                        self.waits(ctx);
+                        Ok(Some(()))
+                    }
                     // Its bricks are not connected yet.
                     Answer::Failed(Errno::ENOTCONN)
                         if !ctx.deadline.expired() && !fencing::is_due(ctx) =>
@@ -313,7 +319,7 @@ impl Agent for GlusterFs {
         // Whoever called this may have done so from within the mount.
         std::env::set_current_dir("/").context("going to /")?;
         let patience = (ctx.deadline.left() / 4).min(PATIENCE);
-        let answer = self.answer(ctx, Deadline::after(patience))?;
+        let answer = self.last_answer(Deadline::after(patience))?;
         if answer != Answer::Done {
             let silence = self.silence(ctx, &mount, answer);
             self.cut(ctx, &mount, &format!("{silence:#}"))?;
@@ -349,7 +355,10 @@ impl Agent for GlusterFs {
         };
         match self.answer(ctx, ctx.deadline)? {
             Answer::Done => {}
-            Answer::Hung if self.waits(ctx) => return Ok(State::Running),
+            Answer::Unwanted => {
+                self.waits(ctx);
+                return Ok(State::Running);
+            }
             answer => return Err(self.silence(ctx, &mount, answer).into()),
         }
         if ctx.depth < 10 {
@@ -453,22 +462,24 @@ impl GlusterFs {
         )
     }
 
-    /// Whether the mount answers.
+    /// Whether the mount answers, before a fencing is due.
     fn answer(&self, ctx: &Ctx, deadline: Deadline) -> anyhow::Result<Answer> {
         let path = CString::new(self.directory.as_os_str().as_bytes())?;
         fencing::call(ctx, deadline, || statfs(path.as_c_str()).map(drop))
             .context("asking the mount")
     }
 
-    /// Whether a mount that hangs does so because a lost node is still to be fenced,
-    /// whose bricks it waits for: no failure of this one.
-    fn waits(&self, ctx: &Ctx) -> bool {
-        let due = fencing::is_due(ctx);
-        if due {
-            let news = format!("{} hangs: {}", self.directory.display(), fencing::FIRST);
-            ctx.log(Level::Warning, &news);
-        }
-        due
+    /// Whether it answers, whatever is due.
+    fn last_answer(&self, deadline: Deadline) -> anyhow::Result<Answer> {
+        let path = CString::new(self.directory.as_os_str().as_bytes())?;
+        child::call(deadline, || statfs(path.as_c_str()).map(drop)).context("asking the mount")
+    }
+
+    /// Says that the mount hangs while a lost node is still to be fenced, whose
+    /// bricks it waits for: no failure of this one.
+    fn waits(&self, ctx: &Ctx) {
+        let news = format!("{} hangs: {}", self.directory.display(), fencing::FIRST);
+        ctx.log(Level::Warning, &news);
     }
 
     /// Says how the mount does not answer.
@@ -482,7 +493,7 @@ impl GlusterFs {
                     self.see_log()
                 )
             }
-            Answer::Done | Answer::Hung => {
+            Answer::Done | Answer::Hung | Answer::Unwanted => {
                 let waiting = Connection::of(ctx, mount).waiting();
                 let waiting = waiting.map_or(String::new(), |n| format!(", {n} requests wait"));
                 anyhow!("{directory} hangs{waiting}: {}", self.see_log())
@@ -596,9 +607,9 @@ impl GlusterFs {
                 Answer::Done => {}
                 // Busy, gone meanwhile, or stuck: what is still there is seen
                 // afterwards.
-                Answer::Failed(Errno::EBUSY | Errno::EINVAL | Errno::ENOENT) | Answer::Hung => {
-                    break;
-                }
+                Answer::Failed(Errno::EBUSY | Errno::EINVAL | Errno::ENOENT)
+                | Answer::Hung
+                | Answer::Unwanted => break,
                 Answer::Failed(errno) => {
                     return Err(errno)
                         .with_context(|| format!("unmounting {}", mount.point.display()));

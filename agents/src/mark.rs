@@ -28,7 +28,8 @@ impl Mark {
     pub fn age(&self) -> Option<Duration> {
         let set = fs::read_to_string(&self.0).ok()?.parse::<i64>().ok()?;
         let age = uptime()? - set;
-        Some(Duration::from_secs(age.try_into().unwrap_or_default()))
+        // None of another boot, where the file system has outlived it.
+        Some(Duration::from_secs(age.try_into().ok()?))
     }
 
     /// Removes it.

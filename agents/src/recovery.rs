@@ -31,8 +31,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::CString,
-    fs,
-    io::ErrorKind,
+    fs::{self, File},
+    io::{ErrorKind, Write},
     net::IpAddr,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -427,6 +427,7 @@ impl<'a> Recovery<'a> {
             Answer::Done => Ok(()),
             Answer::Failed(errno) => Err(anyhow!(errno)).with_context(doing),
             Answer::Hung => Err(anyhow!("it hangs")).with_context(doing),
+            Answer::Unwanted => Err(anyhow!("it hangs: {}", fencing::FIRST)).with_context(doing),
         }
     }
 }
@@ -472,13 +473,19 @@ impl Taken {
         Ok(records.map(Record).collect())
     }
 
-    /// These may come now, too.
+    /// These may come now, too. In one piece: another address may be taken at the
+    /// same moment.
     ///
     /// # Errors
     /// They cannot be written down.
-    pub fn write(&self, all: &BTreeSet<Record>) -> anyhow::Result<()> {
-        let text: String = all.iter().map(|record| format!("{}\0", record.0)).collect();
-        fs::write(&self.file, text).with_context(|| format!("writing {}", self.file.display()))
+    pub fn add(&self, more: &BTreeSet<Record>) -> anyhow::Result<()> {
+        let text: String = more
+            .iter()
+            .map(|record| format!("{}\0", record.0))
+            .collect();
+        let file = File::options().append(true).create(true).open(&self.file);
+        file.and_then(|mut file| file.write_all(text.as_bytes()))
+            .with_context(|| format!("writing {}", self.file.display()))
     }
 }
 

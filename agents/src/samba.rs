@@ -436,7 +436,7 @@ fn unusable(ctx: &Ctx, share: &Share, place: &Place) -> Option<String> {
     let name = CString::new(path.as_os_str().as_bytes()).ok()?;
     let deadline = ctx.deadline.earlier(LOOK);
     let reason = match fencing::call(ctx, deadline, || stat(name.as_c_str()).map(drop)) {
-        Ok(Answer::Done) => return None,
+        Ok(Answer::Done | Answer::Unwanted) => return None,
         Ok(Answer::Failed(errno)) => errno.desc().to_owned(),
         Ok(Answer::Hung) => "hangs".to_owned(),
         Err(error) => format!("{error:#}"),

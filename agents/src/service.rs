@@ -171,11 +171,17 @@ fn look(service: &impl Service, ctx: &Ctx) -> anyhow::Result<Seen> {
         return gone();
     }
     let by = ctx.deadline.before((ctx.deadline.left() / 4).min(REST));
+    // One whose start was not waited for is asked what a start asks.
+    let starting = mark(ctx).age();
     let mut attempts = ATTEMPTS.into_iter();
     loop {
         let attempt = attempts.next().map_or(by, |patience| by.earlier(patience));
-        let Err(error) = service.ask(ctx, attempt) else {
-            if !ctx.probe {
+        let answer = match starting {
+            Some(_) => service.ask_first(ctx, attempt),
+            None => service.ask(ctx, attempt),
+        };
+        let Err(error) = answer else {
+            if starting.is_some() && !ctx.probe {
                 mark(ctx).clear();
             }
             return Ok(Seen::Answers);
@@ -184,7 +190,6 @@ fn look(service: &impl Service, ctx: &Ctx) -> anyhow::Result<Seen> {
         if state.is_ended() {
             return gone();
         }
-        let starting = mark(ctx).age();
         if let Some(reason) = service.hold_up(ctx) {
             if starting.is_some() && !ctx.probe {
                 mark(ctx).set();

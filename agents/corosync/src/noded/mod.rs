@@ -62,7 +62,7 @@ const PAUSE: u32 = 10;
 
 /// How long it pauses at the least for each: it goes before whatever else a
 /// processor has to do ([`priority`]), and takes no more than a third of it. A
-/// list that takes 50 ms or more makes new connections known later for this.
+/// list that takes 45 ms or more makes new connections known later for this.
 const SHORTEST: u32 = 2;
 
 /// How long after it was established a connection is on a list, at most: it may
