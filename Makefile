@@ -44,7 +44,9 @@ LAB = mmdebstrap debian-archive-keyring ca-certificates \
 PACKAGING = debhelper lintian rpm rpmlint
 APT = DEBIAN_FRONTEND=noninteractive apt-get -q -y \
   -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3
-INSTALL_MISSING = set -e; missing=; \
+# Elsewhere than on Debian they are the packager's to name.
+INSTALL_MISSING = command -v dpkg-query >/dev/null || exit 0; \
+  set -e; missing=; \
   for p in $(1); do \
     dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null \
       | grep -qx installed || missing="$$missing $$p"; \
@@ -82,6 +84,7 @@ install:
 	install -m 644 $(wildcard conf/*.conf) $(DESTDIR)$(DOC)/examples
 	install -m 644 README.md LICENSE $(wildcard $(RELEASE)/libraries) \
 	  $(DESTDIR)$(DOC)
+	rm -rf $(MANUAL)
 	$(RELEASE)/storhaug-manual $(MANUAL)
 	install -d $(foreach n,5 7 8,$(DESTDIR)$(MAN)/man$n)
 	$(foreach n,5 7 8,install -m 644 $(MANUAL)/*.$n $(DESTDIR)$(MAN)/man$n &&) :

@@ -585,7 +585,7 @@ fn run(cli: &Cli, colour: bool) -> anyhow::Result<Exit> {
             ended(teardown::run(machine, configured, &mut progress)?)
         }
         Verb::Dns { name, ttl } => {
-            tell(&dns::zone(&status::look(machine)?, name, *ttl)?)?;
+            tell(&dns::zone(&status::know(machine)?, name, *ttl)?)?;
             Ok(Exit::Ok)
         }
         Verb::Config(verb) => configuration(cli, machine, *verb),
@@ -683,7 +683,7 @@ fn vip(
         VipVerb::Move { vip, node } => Change::Move(vip.clone(), node.clone()),
         VipVerb::List { output } => {
             machine.member()?;
-            let status = status::look(machine)?;
+            let status = status::know(machine)?;
             tell(&match output {
                 StatusFormat::Text => show::vips_text(&status),
                 StatusFormat::Json => format!("{:#}\n", show::vips_json(&status)),

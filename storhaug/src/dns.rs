@@ -71,6 +71,7 @@ fn is_name(name: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+            && !(label.starts_with('-') || label.ends_with('-'))
     };
     let relative = name.strip_suffix('.').unwrap_or(name);
     name == "@" || name.len() <= 254 && relative.split('.').all(label)

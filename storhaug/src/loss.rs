@@ -58,7 +58,7 @@ pub fn foretell(machine: Machine<'_>, nodes: &[String]) -> anyhow::Result<Loss> 
         let known = corosync.nodes.join(", ");
         bail!("there is no node {unknown}; there are {known}");
     }
-    let found = status::look(machine)?;
+    let found = status::know(machine)?;
     let left = corosync.nodes.iter().filter(|node| {
         let up = found.state.nodes.get(*node).is_some_and(|node| node.online);
         up && !nodes.contains(node)

@@ -198,6 +198,18 @@ pub fn forget(apply: &Apply<'_>, progress: &mut Progress) -> anyhow::Result<bool
         return Ok(false);
     }
     let names = left.join(", ");
+    let nodes = pacemaker::state(machine.runner)?.nodes;
+    let there = |name: &&String| {
+        nodes
+            .get(*name)
+            .is_some_and(|node| node.online || node.unclean)
+    };
+    if let Some(name) = left.iter().find(there) {
+        bail!(
+            "{name} is in the cluster and not in this node's /etc/corosync/corosync.conf, which is \
+             out of date; run `pcs cluster sync corosync` on a node where it is"
+        );
+    }
     progress.begin(&format!("having the cluster forget {names}"));
     if let Err(error) = apply.pcs(&pcs::sync()) {
         // It gives up at the first that is down.

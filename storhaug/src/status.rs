@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use anyhow::bail;
 use storhaug_agents::daemon::{self, Daemon};
 use storhaug_agents::deadline::Deadline;
 
@@ -26,6 +27,9 @@ const DAEMON: Duration = Duration::from_millis(500);
 /// this node, whatever becomes of others, within 40 ms; with what storhaug-noded
 /// may take, a view is there within two seconds.
 const ANSWER: Duration = Duration::from_millis(1200);
+
+/// The same where something depends on the answer: also on a very busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How the cluster is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,24 +108,44 @@ impl Note {
     }
 }
 
-/// Looks at the cluster.
+/// Looks at the cluster. Where it does not answer soon, that is what is said of
+/// it.
 ///
 /// # Errors
 /// Its answers cannot be read.
 pub fn look(machine: Machine<'_>) -> anyhow::Result<Status> {
+    look_for(machine, ANSWER)
+}
+
+/// Looks at the cluster for something that depends on it: for as long as it
+/// takes.
+///
+/// # Errors
+/// It does not answer, or its answers cannot be read.
+pub fn know(machine: Machine<'_>) -> anyhow::Result<Status> {
+    let status = look_for(machine, PATIENCE)?;
+    match &status.notes[..] {
+        [note, ..] if status.state.nodes.is_empty() => {
+            bail!("{}; see `{}`", note.problem, note.remedy)
+        }
+        _ => Ok(status),
+    }
+}
+
+fn look_for(machine: Machine<'_>, limit: Duration) -> anyhow::Result<Status> {
     let Some(corosync) = Corosync::read(machine.root)? else {
         return Ok(down(
             "",
             Note::new("this machine is in no cluster", "storhaug setup"),
         ));
     };
-    let deadline = Deadline::after(ANSWER);
+    let deadline = Deadline::after(limit);
     let state = pacemaker::state_by(machine.runner, deadline);
     let (state, cib) = match (state, pacemaker::query_by(machine.runner, deadline)) {
         (Ok(state), Ok(cib)) => (state, cib),
         _ if deadline.expired() => {
             let note = Note::new(
-                format!("Pacemaker has not answered here within {ANSWER:?}"),
+                format!("Pacemaker has not answered here within {limit:?}"),
                 "storhaug status, here again or on another node",
             );
             return Ok(down(&corosync.name, note));

@@ -442,7 +442,7 @@ fn nodes_are_compared() {
         between.map(Finding::to_string).collect::<Vec<_>>()
     };
     assert_eq!(ids((other.clone(), 0)), [""; 0]);
-    for (ahead, said) in [(90_000, "9"), (-90_000, "9")] {
+    for (ahead, said) in [(95_000, "9"), (-95_000, "9")] {
         let found = ids((other.clone(), ahead));
         let clocks = format!("the clocks of node1 and node2 are {said}");
         assert!(

@@ -46,7 +46,10 @@ pub fn ask(runner: &dyn Runner, node: &Node) -> Result<Asked, Finding> {
         .map_err(|error| finding(format!("{error:#}")))?;
     let answered = now();
     let told: Result<serde_json::Value, _> = serde_json::from_slice(&output.stdout);
-    let report = told.and_then(|mut told| serde_json::from_value(told["nodes"][0].take()));
+    let report = told.and_then(|mut told| {
+        let report = told.pointer_mut("/nodes/0").map(serde_json::Value::take);
+        serde_json::from_value(report.unwrap_or_default())
+    });
     match report {
         Ok(report) => Ok(Asked {
             report,

@@ -20,6 +20,10 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// default, and a pause of a busy machine lasts some.
 const PAUSE: u64 = 10;
 
+/// What GlusterFS calls a volume that does not exist (`EG_NOVOL`,
+/// "rpc/xdr/src/glusterfs3.h" and "libglusterfs/src/glusterfs/glusterfs.h").
+const MISSING: &str = "30806";
+
 /// All volumes.
 pub fn look(local: &Local<'_>) -> anyhow::Result<Vec<Finding>> {
     let cluster = &local.loaded.cluster;
@@ -38,22 +42,20 @@ pub fn look(local: &Local<'_>) -> anyhow::Result<Vec<Finding>> {
         // It says why in the XML, and exits with 0 or 1 as it likes.
         let text = output.text();
         let told = Document::parse(&text).with_context(|| output.complaint())?;
-        if let Some(code) = text_of(told.root_element(), "opRet").filter(|code| *code != "0") {
-            let reason = text_of(told.root_element(), "opErrstr").unwrap_or_default();
-            bail!("gluster says {code}: {reason}");
-        }
+        let said = |name| text_of(told.root_element(), name).unwrap_or_default();
         let mut volumes = told.descendants();
-        match volumes.find(|node| node.has_tag_name("volume")) {
-            Some(volume) => found.extend(judge(name, volume)),
-            None => {
-                found.push(Finding::error(
-                    "volume",
-                    format!("there is no volume {name}"),
-                    "make it, or correct the configuration",
-                ));
-                continue;
+        let Some(volume) = volumes.find(|node| node.has_tag_name("volume")) else {
+            if said("opRet") != "0" && said("opErrno") != MISSING {
+                bail!("gluster says {}: {}", said("opRet"), said("opErrstr"));
             }
-        }
+            found.push(Finding::error(
+                "volume",
+                format!("there is no volume {name}"),
+                "make it, or correct the configuration",
+            ));
+            continue;
+        };
+        found.extend(judge(name, volume));
         let caches = glusterfs::incoherence(runner, Deadline::after(ANSWER), server, name)?;
         found.extend(caches.map(|found| {
             let (problem, remedy) = found.split_once(": gluster ").unwrap_or((&found, ""));

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use super::ConfigError;
 use super::draft::{At, Draft, Form, Options, Place, Section};
 use super::keys::{self, Key, Kind, Table};
-
 use super::names;
 use super::printer::bare;
 use super::slides::node_key;
@@ -378,10 +377,10 @@ impl<'a> Check<'a> {
                             "write a volume whose name has letters, digits, `.`, `_` and `-` \
                              only, the first a letter or `_`",
                         );
-                    } else if names::is_ours(value) {
+                    } else if names::is_ours(value) || names::is_directory(value) {
                         self.wrong(
                             place,
-                            format!("the volume `{value}` has the name of a resource of storhaug"),
+                            format!("the volume `{value}` has a name that storhaug uses itself"),
                             "put the shares on a volume of another name; CTDB's lock needs none",
                         );
                     } else if volumes.contains(value) {
@@ -427,6 +426,12 @@ impl<'a> Check<'a> {
                         format!("`{value}` is not the name of a volume"),
                         "write a name of letters, digits, `.`, `_` and `-`, the first a letter \
                          or `_`",
+                    );
+                } else if names::is_directory(value) {
+                    self.wrong(
+                        &place,
+                        format!("the volume `{value}` has a name that storhaug uses itself"),
+                        "put the state on a volume of another name",
                     );
                 }
                 value

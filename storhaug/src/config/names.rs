@@ -107,6 +107,15 @@ const OURS: [&str; 8] = [
 /// with.
 const OUR_PREFIXES: [&str; 3] = ["storhaug", "fence-", "trigger-"];
 
+/// The agents' directories in `/run/storhaug`, where volumes are mounted by their
+/// names.
+const DIRECTORIES: [&str; 3] = ["attributes", "ganesha", "starting"];
+
+/// Whether a volume of this name would be mounted over what agents keep.
+pub(super) fn is_directory(name: &str) -> bool {
+    DIRECTORIES.contains(&name)
+}
+
 /// Whether `setup` uses `name` for something of its own.
 pub(super) fn is_ours(name: &str) -> bool {
     OURS.contains(&name.strip_suffix("-clone").unwrap_or(name))

@@ -154,8 +154,18 @@ pub(super) fn one_line(text: &str) -> String {
 
 /// A comment without the password that a setting in it may have.
 fn masked(comment: &str) -> String {
-    match comment.find("HA_PASSWORD=") {
-        Some(at) => one_line(&comment[..at + "HA_PASSWORD=".len()]) + "…",
+    let lower = comment.to_ascii_lowercase();
+    let mut signs = comment.match_indices(['=', ':']);
+    let of_secret = |(at, _): &(usize, &str)| {
+        let word = lower[..*at].trim_end_matches([' ', '\t', '"', '\'']);
+        let word = word.rsplit(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let word = word.into_iter().next().unwrap_or_default();
+        ["passw", "secret"]
+            .iter()
+            .any(|secret| word.contains(secret))
+    };
+    match signs.find(of_secret) {
+        Some((at, sign)) => one_line(&comment[..at + sign.len()]) + "…",
         None => one_line(comment),
     }
 }
@@ -179,7 +189,14 @@ mod tests {
 
     #[test]
     fn a_password_in_a_comment_is_not_passed_on() {
-        assert_eq!(masked("# HA_PASSWORD=\"sesame\""), "# HA_PASSWORD=…");
+        for (comment, told) in [
+            ("# HA_PASSWORD=\"sesame\"", "# HA_PASSWORD=…"),
+            ("#HA_X=\"ip=1 passwd=calvin\"", "#HA_X=\"ip=1 passwd=…"),
+            ("# Passwort: sesame", "# Passwort:…"),
+            ("# 'secret' = \"sesame\"", "# 'secret' =…"),
+        ] {
+            assert_eq!(masked(comment), told);
+        }
         assert_eq!(masked("# Password of hacluster"), "# Password of hacluster");
     }
 }
