@@ -7,48 +7,9 @@
 
 mod simulator;
 
-use anyhow::bail;
 use simulator::Simulation;
-use storhaug::machine::Machine;
-use storhaug::status::{self, Status};
-use storhaug::{corosync, dns};
-use storhaug_agents::deadline::Deadline;
-use storhaug_agents::exec::{Cmd, Output, Runner};
-
-/// What the tools say.
-struct Tools {
-    crm_mon: String,
-    cib: String,
-}
-
-impl Runner for Tools {
-    fn run(&self, cmd: &Cmd, _: Deadline) -> anyhow::Result<Output> {
-        let said = match cmd.words()[0] {
-            "crm_mon" => &self.crm_mon,
-            "cibadmin" => &self.cib,
-            other => bail!("{other} was run"),
-        };
-        Ok(Output::exited(cmd, 0, said, ""))
-    }
-}
-
-/// The status of a cluster.
-fn look(simulation: &Simulation) -> Status {
-    let root = tempfile::tempdir().unwrap();
-    let conf = root.path().join(corosync::PATH.trim_start_matches('/'));
-    std::fs::create_dir_all(conf.parent().unwrap()).unwrap();
-    std::fs::write(conf, "totem {\n cluster_name: storhaug\n}\n").unwrap();
-    let tools = Tools {
-        crm_mon: simulation.crm_mon(),
-        cib: simulation.cib().to_string(),
-    };
-    let root = root.path();
-    status::look(Machine {
-        runner: &tools,
-        root,
-    })
-    .unwrap()
-}
+use storhaug::dns;
+use storhaug::status::Status;
 
 /// The addresses in the records of a status.
 fn records(status: &Status) -> Vec<String> {
@@ -64,7 +25,7 @@ const ALL: [&str; 3] = ["10.0.0.101", "10.0.0.102", "10.0.0.103"];
 #[test]
 fn a_record_for_each_address_that_a_healthy_node_holds() {
     let mut simulation = Simulation::started(&simulator::cluster(3, 3));
-    let status = look(&simulation);
+    let status = simulation.member().look();
     assert_eq!(
         dns::zone(&status, "files.example.com.", 30).unwrap(),
         "files.example.com.\t30\tIN\tA\t10.0.0.101\n\
@@ -74,7 +35,7 @@ fn a_record_for_each_address_that_a_healthy_node_holds() {
     // What another node took over is served; until then it is not.
     simulation.crash("node2");
     simulation.settle();
-    assert_eq!(records(&look(&simulation)), ALL);
+    assert_eq!(records(&simulation.member().look()), ALL);
     let mut lost = status.clone();
     let holder = lost.state.running("vip-10.0.0.102")[0].to_owned();
     lost.state.nodes.get_mut(&holder).unwrap().unclean = true;
@@ -88,7 +49,7 @@ fn a_record_for_each_address_that_a_healthy_node_holds() {
 #[test]
 fn there_is_always_a_record() {
     let simulation = Simulation::started(&simulator::cluster(2, 2));
-    let mut status = look(&simulation);
+    let mut status = simulation.member().look();
     for node in status.state.nodes.values_mut() {
         node.standby = true;
     }
@@ -104,7 +65,7 @@ fn there_is_always_a_record() {
 #[test]
 fn what_is_no_name_or_no_cluster_is_told() {
     let simulation = Simulation::started(&simulator::cluster(1, 1));
-    let mut status = look(&simulation);
+    let mut status = simulation.member().look();
     let error = dns::zone(&status, "two words", 10).unwrap_err().to_string();
     assert!(error.contains("`two words` is no name of DNS"), "{error}");
     status.addresses.clear();

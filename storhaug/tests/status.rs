@@ -15,12 +15,11 @@ use std::path::Path;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::bail;
 use serde_json::json;
-use simulator::Simulation;
+use simulator::{Member, Simulation};
 use storhaug::machine::Machine;
+use storhaug::show;
 use storhaug::status::{self, Status, Verdict};
-use storhaug::{corosync, show};
 use storhaug_agents::daemon::{
     self, Answer, Line, Moved, Node, QUESTION_LIMIT, Question, Reason, Reset, Tickled, Vip, decode,
     read_line,
@@ -33,38 +32,23 @@ const THEN: u64 = 1_795_269_600_000;
 
 /// A machine of a cluster whose second node has died, and whose tools answer
 /// at once.
-struct Fake {
-    root: tempfile::TempDir,
-    crm_mon: String,
-    cib: String,
-}
+struct Fake(Member);
 
 impl Fake {
     fn new() -> Fake {
         let mut simulation = Simulation::started(&simulator::cluster(3, 2));
         simulation.crash("node2");
         simulation.settle();
-        let root = tempfile::tempdir().unwrap();
-        let conf = root.path().join(corosync::PATH.trim_start_matches('/'));
-        std::fs::create_dir_all(conf.parent().unwrap()).unwrap();
-        std::fs::write(conf, "totem {\n cluster_name: storhaug\n}\n").unwrap();
-        Fake {
-            crm_mon: simulation.crm_mon(),
-            cib: simulation.cib().to_string(),
-            root,
-        }
+        Fake(simulation.member())
     }
 
     fn look(&self) -> Status {
-        status::look(Machine {
-            runner: self,
-            root: self.root.path(),
-        })
-        .unwrap()
+        self.0.look()
     }
 
     fn listen(&self) -> UnixListener {
         let socket = self
+            .0
             .root
             .path()
             .join(daemon::SOCKET.trim_start_matches('/'));
@@ -83,17 +67,6 @@ impl Fake {
             assert_eq!(asked.body, Question::Status {});
             writeln!(stream, "{line}").unwrap();
         })
-    }
-}
-
-impl Runner for Fake {
-    fn run(&self, cmd: &Cmd, _: Deadline) -> anyhow::Result<Output> {
-        let said = match cmd.words()[0] {
-            "crm_mon" => &self.crm_mon,
-            "cibadmin" => &self.cib,
-            other => bail!("{other} was run"),
-        };
-        Ok(Output::exited(cmd, 0, said, ""))
     }
 }
 
@@ -325,7 +298,7 @@ fn a_pacemaker_that_says_nothing_is_not_waited_for() {
     };
     let machine = Machine {
         runner: &Slow(silent),
-        root: fake.root.path(),
+        root: fake.0.root.path(),
     };
     let began = Instant::now();
     let status = status::look(machine).unwrap();

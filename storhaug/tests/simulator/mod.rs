@@ -12,13 +12,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::bail;
 use storhaug::cluster::{Cluster, Failover, Fencing, Node, Placement, Service, Smb, Storage, Vip};
+use storhaug::corosync;
 use storhaug::desired::Facts;
+use storhaug::machine::Machine;
 use storhaug::plan::{Live, Plan};
 use storhaug::state::State;
+use storhaug::status::{self, Status};
 use storhaug::xml::Element;
 use storhaug_agents::deadline::Deadline;
-use storhaug_agents::exec::{Cmd, Host, Runner};
+use storhaug_agents::exec::{Cmd, Host, Output, Runner};
 
 /// A cluster of `nodes` nodes and `vips` addresses with everything in it.
 pub fn cluster(nodes: usize, vips: usize) -> Cluster {
@@ -436,6 +440,19 @@ impl Simulation {
         State::parse(&self.crm_mon()).unwrap()
     }
 
+    /// A machine that is in the cluster as it is now.
+    pub fn member(&self) -> Member {
+        let root = tempfile::tempdir().unwrap();
+        let conf = root.path().join(corosync::PATH.trim_start_matches('/'));
+        std::fs::create_dir_all(conf.parent().unwrap()).unwrap();
+        std::fs::write(conf, "totem {\n cluster_name: storhaug\n}\n").unwrap();
+        Member {
+            root,
+            crm_mon: self.crm_mon(),
+            cib: self.cib.to_string(),
+        }
+    }
+
     /// What crm_mon writes.
     pub fn crm_mon(&self) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -465,5 +482,33 @@ impl Simulation {
         let holders = self.holders();
         let load = |node: &String| holders.values().filter(|holder| *holder == node).count();
         nodes.iter().map(load).collect()
+    }
+}
+
+/// A machine in the cluster, whose tools answer at once.
+pub struct Member {
+    pub root: tempfile::TempDir,
+    crm_mon: String,
+    cib: String,
+}
+
+impl Member {
+    pub fn look(&self) -> Status {
+        status::look(Machine {
+            runner: self,
+            root: self.root.path(),
+        })
+        .unwrap()
+    }
+}
+
+impl Runner for Member {
+    fn run(&self, cmd: &Cmd, _: Deadline) -> anyhow::Result<Output> {
+        let said = match cmd.words()[0] {
+            "crm_mon" => &self.crm_mon,
+            "cibadmin" => &self.cib,
+            other => bail!("{other} was run"),
+        };
+        Ok(Output::exited(cmd, 0, said, ""))
     }
 }
