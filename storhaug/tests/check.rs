@@ -184,7 +184,7 @@ fn a_machine_that_is_fit_has_no_findings() {
 fn what_is_wrong_is_found() {
     use Severity::{Error, Note, Warning};
     type Spoil = fn(&Fake);
-    let cases: [(Spoil, &str, Severity, &str, &str); 21] = [
+    let cases: [(Spoil, &str, Severity, &str, &str); 22] = [
         (
             |fake| fake.say("testparm", &SETTINGS.replace("fileid", "acl_xattr")),
             "smb-conf",
@@ -336,6 +336,17 @@ fn what_is_wrong_is_found() {
             Warning,
             "secret.pem is a key of root",
             "authorized_keys",
+        ),
+        (
+            |fake| {
+                let none = "<cliOutput><opRet>-1</opRet><opErrno>30806</opErrno>\
+                            <opErrstr>Volume share does not exist</opErrstr></cliOutput>";
+                fake.say("gluster", none);
+            },
+            "volume",
+            Error,
+            "no volume share",
+            "make it",
         ),
         (
             |fake| fake.say("gluster", &VOLUME.replace("Started", "Stopped")),

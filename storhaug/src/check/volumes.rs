@@ -20,8 +20,8 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// default, and a pause of a busy machine lasts some.
 const PAUSE: u64 = 10;
 
-/// What GlusterFS calls a volume that does not exist (`EG_NOVOL`,
-/// "rpc/xdr/src/glusterfs3.h" and "libglusterfs/src/glusterfs/glusterfs.h").
+/// What GlusterFS calls a volume that does not exist: `EG_NOVOL`
+/// ("xlators/mgmt/glusterd/src/glusterd-errno.h").
 const MISSING: &str = "30806";
 
 /// All volumes.
